@@ -1,0 +1,1 @@
+"""Probes that estimate E[Z | X] from layer states."""
