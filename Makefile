@@ -1,0 +1,55 @@
+# Everything a newcomer or a maintainer types. Each target installs what it needs into $(VENV).
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP_FLAGS ?= -q
+# Spinning BLAS threads make small models ten times slower on shared cores.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help setup demo test test-slow check docs bench train-demo clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_FLAGS) --upgrade pip
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[vlm]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.dev  ## install the package with everything a developer needs
+
+demo: $(VENV)/.demo  ## run the whole path on the bundled model and say where the report is
+	$(BIN)/redundancy demo --fresh
+
+test: $(VENV)/.dev  ## run the tests (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -q $(PYTEST_FLAGS)
+
+test-slow: $(VENV)/.dev  ## run the long tests too
+	$(BIN)/python -m pytest -q -m 'not gpu' $(PYTEST_FLAGS)
+
+check: $(VENV)/.dev  ## lint, types, layering, docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) docs
+
+docs: $(VENV)/.dev  ## build the documentation, warnings are errors
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/.dev  ## time ours beside its peers, in one run each
+	for b in benchmarks/[a-z]*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+train-demo: $(VENV)/.demo  ## train the bundled model again, all stages, seeded
+	$(BIN)/python -m redundancy.demo.train
+
+clean:  ## remove what the targets made, but not the environment
+	rm -rf docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
