@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -136,10 +137,21 @@ def _loky_batch(
         try:
             for index, answer, error in finished:
                 if error is not None:
+                    _stop_pool()
                     raise error
                 yield Outcome(index, answer)
         finally:
-            finished.close()
+            with warnings.catch_warnings():
+                # joblib warns of tasks that are given up here, which is what we want.
+                warnings.simplefilter("ignore", UserWarning)
+                finished.close()
+
+
+def _stop_pool() -> None:
+    """End the workers at once; closing the generator alone leaves loky's manager in a race."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _dask(

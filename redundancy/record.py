@@ -16,16 +16,20 @@ import msgspec
 import numpy as np
 
 from estimators import Diagnostic, Estimate, InputError, Interval
-from redundancy._files import read_bytes, write_atomic
+from redundancy._files import read_sealed, write_sealed
 
 __all__ = [
     "SCHEMA_VERSION",
     "DiagnosticRecord",
+    "DistanceRecord",
     "EstimateRecord",
+    "EvaluationRecord",
     "IntervalRecord",
     "ResultRecord",
     "RunInfo",
     "RunRecord",
+    "SweepPoint",
+    "SweepRecord",
     "WarningRecord",
     "estimate_from_record",
     "estimate_to_record",
@@ -82,6 +86,8 @@ class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
     estimate: EstimateRecord
     extras: dict[str, EstimateRecord] = {}
     threshold: float | None = None
+    p_redundant: float | None = None
+    p_needed: float | None = None
     p_adjusted: float | None = None
     verdict: Literal["redundant", "undecided", "needed", "no estimate"] | None = None
     notes: list[str] = []
@@ -93,6 +99,49 @@ class WarningRecord(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     pairs: list[tuple[int, int]]
     text: str
+
+
+class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model did on data, with or without a plan.
+
+    Times are medians of runs that alternated with the full model's; `prefill_flops` and `kv_bytes`
+    are counted from the model's shapes, per sample.
+    """
+
+    name: str
+    n: int
+    n_groups: int | None = None
+    plan: dict[str, Any] | None = None
+    accuracy: EstimateRecord | None = None
+    agreement: EstimateRecord | None = None
+    by_task: dict[str, float] = {}
+    prefill_s: float | None = None
+    decode_s_per_token: float | None = None
+    prefill_flops: float | None = None
+    kv_bytes: float | None = None
+
+
+class SweepPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One plan of a sweep, at layer `layer`."""
+
+    layer: int
+    evaluation: EvaluationRecord
+
+
+class SweepRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Late entry, early exit, dropped or single layers, one plan after the other."""
+
+    kind: Literal["late", "exit", "drop", "single"]
+    points: list[SweepPoint]
+    chosen: int | None = None
+    chance: float | None = None
+
+
+class DistanceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean cosine distances between all layers, for one modality."""
+
+    layers: list[int]
+    matrix: list[list[float | None]]
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,9 +170,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     provenance: dict[str, Any] = {}
     results: list[ResultRecord] = []
     plan: dict[str, Any] | None = None
-    sweeps: list[dict[str, Any]] = []
-    evaluations: list[dict[str, Any]] = []
-    distances: dict[str, Any] = {}
+    sweeps: list[SweepRecord] = []
+    evaluations: list[EvaluationRecord] = []
+    distances: dict[str, DistanceRecord] = {}
     warnings: list[WarningRecord] = []
 
 
@@ -203,8 +252,7 @@ def estimate_from_record(record: EstimateRecord) -> Estimate:
 
 def write_record(record: RunRecord, path: str | Path) -> None:
     """Write the record to `path` so that a reader sees the old file or the new one, never half."""
-    data = msgspec.json.format(msgspec.json.encode(record), indent=1)
-    write_atomic(Path(path), data + b"\n")
+    write_sealed(path, record)
 
 
 def read_record(path: str | Path) -> RunRecord:
@@ -213,25 +261,24 @@ def read_record(path: str | Path) -> RunRecord:
     Raises
     ------
     InputError
-        If it is missing, is no record, or was written by a newer schema.
+        If it is missing, damaged, no record, or was written by a newer schema.
     """
     file = Path(path)
     if file.is_dir():
         file = file / "record.json"
-    data = read_bytes(file, max_bytes=MAX_BYTES, what="run record")
-    try:
-        version = msgspec.json.decode(data, type=_Version).schema_version
-        if version != SCHEMA_VERSION:
-            raise InputError(
-                f"{file} has schema version {version}; this release reads {SCHEMA_VERSION}: "
-                "install the release of redundancy that wrote it"
-            )
-        return msgspec.json.decode(data, type=RunRecord)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    if not file.exists():
         raise InputError(
-            f"{file} is not a run record ({error}); name a record.json that `redundancy estimate` "
-            "or `redundancy demo` wrote, or the folder it is in"
-        ) from error
+            f"there is no run record at {file}; name a record.json that `redundancy estimate` or "
+            "`redundancy demo` wrote, or the folder it is in"
+        )
+    version = read_sealed(file, _Version, max_bytes=MAX_BYTES).schema_version
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"{file} has schema version {version}; this release reads {SCHEMA_VERSION}: install "
+            "the release of redundancy that wrote it"
+        )
+    record: RunRecord = read_sealed(file, RunRecord, max_bytes=MAX_BYTES)
+    return record
 
 
 def json_schema() -> dict[str, Any]:

@@ -44,8 +44,12 @@ class PairResult:
     verdict : {"redundant", "undecided", "needed", "no estimate"} or None
         The interval held against the threshold, corrected over the pairs of the run; None where no
         threshold was asked for.
-    threshold, p_adjusted : float or None
-        The threshold, and the Holm-adjusted p-value of the verdict.
+    threshold : float or None
+        What the interval is held against.
+    p_redundant, p_needed : float or None
+        p-values of this pair alone against "not redundant" and against "redundant".
+    p_adjusted : float or None
+        The smaller of the two after Holm's correction over the pairs of the run.
     extras : mapping of str to Estimate
         By-products, each an estimate of its own.
     notes : tuple of str
@@ -58,6 +62,8 @@ class PairResult:
     modality: str = "text"
     verdict: Verdict | None = None
     threshold: float | None = None
+    p_redundant: float | None = None
+    p_needed: float | None = None
     p_adjusted: float | None = None
     extras: Mapping[str, Estimate] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -97,6 +103,8 @@ class PairResult:
             estimate=estimate_to_record(self.estimate),
             extras={key: estimate_to_record(extra) for key, extra in self.extras.items()},
             threshold=self.threshold,
+            p_redundant=self.p_redundant,
+            p_needed=self.p_needed,
             p_adjusted=self.p_adjusted,
             verdict=self.verdict,
             notes=list(self.notes),
@@ -112,6 +120,8 @@ class PairResult:
             modality=record.modality,
             verdict=record.verdict,
             threshold=record.threshold,
+            p_redundant=record.p_redundant,
+            p_needed=record.p_needed,
             p_adjusted=record.p_adjusted,
             extras={key: estimate_from_record(extra) for key, extra in record.extras.items()},
             notes=tuple(record.notes),

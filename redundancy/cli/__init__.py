@@ -1,0 +1,19 @@
+"""The command line: one file per command, heavy imports inside the functions.
+
+Exit codes: 0 done; 1 a defect of this package; 2 usage or unreadable input; 3 with ``--strict`` where
+some pair has no trustworthy estimate; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    from redundancy.cli._app import app
+
+    app(args=list(sys.argv[1:] if argv is None else argv), prog_name="redundancy")

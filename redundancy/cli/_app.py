@@ -1,0 +1,44 @@
+"""The command tree, in the order of the path from model to report."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from redundancy import __version__
+from redundancy.cli import demo, doctor, estimate, extract, ls, plan, report, skip
+from redundancy.cli._guarded import guarded
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"redundancy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Redundancy between the layers of a network, and the layer skips it allows.
+
+    Activations go in, numbers with intervals come out; where they allow it, a plan says which
+    layers a vision-language model may skip. To see all of it at work: redundancy demo
+    """
+
+
+for _module in (demo, extract, estimate, plan, skip, report, ls, doctor):
+    _name = _module.__name__.rpartition(".")[2]
+    app.command(_name, help=_module.__doc__)(guarded(_module.command))

@@ -1,0 +1,119 @@
+"""Options, output and progress that all commands share."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+__all__ = [
+    "CI",
+    "Fresh",
+    "Jobs",
+    "Json",
+    "Out",
+    "Quiet",
+    "Resume",
+    "Seed",
+    "Strict",
+    "Unit",
+    "console",
+    "print_json",
+    "progress",
+    "show",
+]
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print exactly one JSON document on stdout, nothing else.")
+]
+Out = Annotated[
+    str | None, typer.Option("--out", "-o", help="Where to write; runs/<id> if not given.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what stands in the output.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Replace what stands in the output.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with 3 if a pair has no trustworthy estimate.")
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", help="Worker processes; chosen by size if not given.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no chatter.")]
+Unit = Annotated[str, typer.Option("--unit", help="nats or bits.")]
+CI = Annotated[float, typer.Option("--ci", help="Level of the confidence intervals.")]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console; without a terminal, lines are as long as their content."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 100
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+
+
+def show(blocks: Iterable[RenderableType]) -> None:
+    """Print blocks to stdout."""
+    out = console()
+    for block in blocks:
+        out.print(block)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document to stdout."""
+    import msgspec
+
+    from redundancy.record import plain
+
+    data = document if isinstance(document, msgspec.Struct) else plain(document)
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(data), indent=1).decode() + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with the time left on stderr and yield ``update(done, total)``.
+
+    Without a terminal one line is written at most every ten seconds, so that logs stay readable.
+    """
+    if quiet:
+        yield lambda done, total: None
+    elif sys.stderr.isatty():
+        with _bar(title) as update:
+            yield update
+    else:
+        yield _lines(title)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _lines(title: str) -> Callable[[int, int], None]:
+    from redundancy.report.numbers import duration
+
+    started = last = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 10 and 0 < done < total:
+            left = (now - started) / done * (total - done)
+            print(f"{title}: {done} of {total}, {duration(left)} left", file=sys.stderr)
+            last = now
+
+    return update

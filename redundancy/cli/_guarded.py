@@ -1,0 +1,91 @@
+"""What stands between a command and the user: errors become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import typer
+
+__all__ = ["Failure", "guarded", "resume_line", "say"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Failure(Exception):
+    """Ends a command with a message and an exit code, after its output has been written."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def say(text: str) -> None:
+    """Write one line to stderr; stdout belongs to the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def guarded(function: Callable[P, T]) -> Callable[P, T]:
+    """Turn what a command raises into the exit codes of the package's documentation."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except typer.Exit:
+            raise
+        except Failure as failure:
+            say(str(failure))
+            raise typer.Exit(failure.code) from None
+        except KeyboardInterrupt:
+            say(f"interrupted; nothing is lost. To go on, type: {resume_line(sys.argv[1:])}")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader (`| head`) left; Python would otherwise complain while closing stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except Exception as error:
+            if _is_users(error):
+                say(f"error: {' '.join(str(error).split())}")
+                raise typer.Exit(2) from None
+            traceback.print_exc()
+            say(
+                "this is a defect of redundancy, not of your input; please report it with the "
+                "lines above and the command you typed"
+            )
+            raise typer.Exit(1) from None
+
+    return wrapper
+
+
+def _is_users(error: Exception) -> bool:
+    """Return whether the error is about the input, without importing what was not imported yet."""
+    from estimators import InputError
+
+    if isinstance(error, InputError):
+        return True
+    vlm_errors = sys.modules.get("vlm._errors")
+    return vlm_errors is not None and isinstance(error, vlm_errors.VLMError)
+
+
+_out: str | None = None
+
+
+def remember_out(path: str) -> None:
+    """Note where this run writes, for the line that resumes it."""
+    global _out
+    _out = path
+
+
+def resume_line(arguments: list[str]) -> str:
+    """Return the command that takes up an interrupted run where it stopped."""
+    kept = [a for a in arguments if a not in ("--fresh", "--resume")]
+    if _out is not None and not any(a == "--out" or a.startswith("--out=") for a in kept):
+        kept += ["--out", _out]
+    return shlex.join(["redundancy", *kept, "--resume"])

@@ -1,0 +1,235 @@
+"""Estimate redundancy between layers of saved activations.
+
+ACTS is a store that `redundancy extract` wrote, or your own .npz, .npy or .safetensors file with one
+array per layer (keys 0, 1, ... or layer_0, layer_1, ...; optionally groups and target).
+
+Examples:
+
+  redundancy estimate acts --measure informational
+
+  redundancy estimate states.npz --measure geometric --measure proximal --epsilon 0.05
+
+  redundancy estimate acts --measure informational --unit bits --json > result.json
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from redundancy.cli._common import (
+    CI,
+    Fresh,
+    Jobs,
+    Json,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    Strict,
+    Unit,
+    print_json,
+    progress,
+    show,
+)
+from redundancy.cli._guarded import Failure, remember_out, say
+
+__all__ = ["command"]
+
+
+def command(
+    acts: Annotated[str, typer.Argument(metavar="ACTS", help="Store folder or array file.")],
+    measure: Annotated[
+        list[str] | None,
+        typer.Option("--measure", "-m", help="What to estimate; may be given several times."),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Layers to use, e.g. 0-31 or 0,4,8.")
+    ] = None,
+    pairs: Annotated[
+        str, typer.Option("--pairs", help="adjacent, first (each with the first layer) or all.")
+    ] = "adjacent",
+    modality: Annotated[
+        str | None, typer.Option("--modality", help="vision or text; all by default.")
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option("--epsilon", help="Threshold of the verdicts.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="An option of the measure, name=value; may be repeated."),
+    ] = None,
+    states: Annotated[
+        int | None, typer.Option("--states", help="Quantiser states of informational.")
+    ] = None,
+    ci: CI = 0.95,
+    unit: Unit = "nats",
+    engine: Annotated[
+        str, typer.Option("--engine", help="local, dask, or dask:tcp://host:port.")
+    ] = "local",
+    jobs: Jobs = None,
+    seed: Seed = 0,
+    out: Out = None,
+    resume: Resume = False,
+    fresh: Fresh = False,
+    strict: Strict = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the measures, write a run folder, and print a table."""
+    started = time.perf_counter()
+    import msgspec
+
+    from estimators import InputError
+    from redundancy.provenance import new_record, new_run_id
+    from redundancy.report.html import write_report
+    from redundancy.run import estimate
+    from redundancy.run_folder import RunFolder
+    from redundancy.store import open_source
+
+    if unit not in ("nats", "bits"):
+        raise InputError(f"unit is {unit!r}; use nats or bits")
+    chosen = tuple(dict.fromkeys(measure or ["informational"]))
+    options = _options(option or [])
+    if states is not None:
+        options["n_states"] = states
+    source = open_source(acts)
+    settings: dict[str, Any] = {
+        "acts": acts,
+        "measure": list(chosen),
+        "layers": layers,
+        "pairs": pairs,
+        "modality": modality,
+        "epsilon": epsilon,
+        "ci": ci,
+        "seed": seed,
+        **options,
+        "store_sha256": source.info.get("sha256"),
+    }
+    run_id = new_run_id()
+    folder = RunFolder.prepare(
+        out or f"runs/{run_id}", resume=resume, fresh=fresh, settings=settings
+    )
+    remember_out(str(folder.path))
+    record = new_record(
+        command="estimate",
+        run_id=run_id,
+        argv=_argv(),
+        options_given=_given(settings),
+        options={**settings, "engine": engine, "unit": unit},
+        seed=seed,
+        store=source.info,
+        status="running",
+    )
+    folder.write(record)
+    done = folder.done()
+    with progress("estimating", quiet=quiet) as update, folder.journal() as journal:
+
+        def on_result(result: Any, finished: int, total: int) -> None:
+            journal.add(result)
+            update(finished, total)
+
+        results = estimate(
+            source,
+            chosen,
+            layers=layers,
+            modality=modality,
+            pairs=pairs,
+            epsilon=epsilon,
+            ci=ci,
+            seed=seed,
+            engine=engine,
+            jobs=jobs,
+            done=done,
+            on_result=on_result,
+            **options,
+        )
+    shown = results.to(unit)
+    took = time.perf_counter() - started
+    record = msgspec.structs.replace(
+        record,
+        status="complete",
+        run=msgspec.structs.replace(record.run, duration_s=round(took, 3)),
+        results=[r.to_record() for r in shown],
+        warnings=shown.warnings,
+    )
+    folder.write(record)
+    write_report(record, folder.report_path)
+    if json_:
+        print_json(record)
+    else:
+        show(_lines(record, shown, resumed=len(done), folder=str(folder.path)))
+    if not quiet and json_:
+        say(f"→ {folder.path}")
+    if strict and not results.trustworthy:
+        bad = [r.label for r in results if not r.estimate.trustworthy]
+        raise Failure(f"no trustworthy estimate for {', '.join(dict.fromkeys(bad))}", 3)
+
+
+def _lines(record: Any, results: Any, *, resumed: int, folder: str) -> Any:
+    from rich.text import Text
+
+    from redundancy.report.numbers import count, duration
+    from redundancy.report.tables import results_blocks
+
+    run = record.run
+    measures = ", ".join(results.measures)
+    yield Text(f"redundancy {record.provenance['redundancy']} · estimate · {measures} · seed "
+               f"{run.seed} · run {run.id}")
+    yield Text(describe_store(record.provenance["store"]))
+    yield Text("")
+    yield from results_blocks(results)
+    new = len(results) - resumed
+    yield Text(
+        f"→ {folder}/report.html  record.json  pairs.jsonl     {duration(run.duration_s)}, "
+        f"{count(new, 'pair')} new" + (f", {resumed} resumed" if resumed else "")
+    )
+
+
+def describe_store(store: dict[str, Any]) -> str:
+    """Return one line that says what the numbers were made from."""
+    parts = [str(store.get("path") or "arrays in memory")]
+    if store.get("model"):
+        revision = f"@{store['revision']}" if store.get("revision") else ""
+        parts.append(f"{store['model']}{revision}")
+    layers = store.get("layers") or []
+    if layers:
+        parts.append(f"layers {layers[0]}-{layers[-1]}")
+    if store.get("n") is not None:
+        parts.append(f"{store['n']:,} samples")
+    return " · ".join(parts)
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    from estimators import InputError
+
+    found: dict[str, Any] = {}
+    for text in pairs:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"option {text!r} cannot be read; write name=value, e.g. t=0.05")
+        found[name.strip().replace("-", "_")] = _value(value.strip())
+    return found
+
+
+def _value(text: str) -> Any:
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in settings.items() if v is not None and k != "store_sha256"}
+
+
+def _argv() -> list[str]:
+    import sys
+
+    return ["redundancy", *sys.argv[1:]]
+
+

@@ -1,0 +1,1 @@
+"""What people see: terminal tables, pictures, and the one-file HTML report."""

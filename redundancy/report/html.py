@@ -1,0 +1,273 @@
+"""The report: one offline HTML file, made from a run record alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from redundancy import registry
+from redundancy._files import write_atomic
+from redundancy.measures._spec import MeasureSpec
+from redundancy.record import EvaluationRecord, RunRecord
+from redundancy.report import plots
+from redundancy.report.numbers import MISSING, decimals_for, duration, interval, number, size
+from redundancy.report.tables import marks_of, verdict_legend, warning_marks
+from redundancy.results import PairResult, Results
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.axes import Axes
+
+__all__ = ["render", "write_report"]
+
+# Drawn in this colour, replaced by the page's own: one picture serves light, dark and print.
+_INK = "#010203"
+
+
+def write_report(record: RunRecord, path: str | Path) -> None:
+    """Write the report of `record` to `path`."""
+    write_atomic(Path(path), render(record).encode())
+
+
+def render(record: RunRecord) -> str:
+    """Return the report of a run as HTML; every text in it is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("redundancy.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["duration"] = duration
+    results = Results([PairResult.from_record(r) for r in record.results], record)
+    marks = warning_marks(results)
+    return environment.get_template("report.html").render(
+        record=record,
+        title=_title(record),
+        command=_command(record.run.argv),
+        ruler=_ruler(results),
+        sections=[_section(results.select(measure), marks) for measure in results.measures],
+        sweeps=[_sweep(sweep) for sweep in record.sweeps],
+        evaluations=_evaluations(record.evaluations),
+        distances=[
+            {"modality": name, "svg": _svg(lambda ax, d=d: plots.plot_distances(d, ax=ax), 4.6, 3.8)}
+            for name, d in record.distances.items()
+        ],
+        plan=_plan(record.plan),
+        warnings=_warnings(results),
+        downloads=_downloads(record, results),
+    )
+
+
+def _title(record: RunRecord) -> str:
+    store = record.provenance.get("store") or {}
+    return str(store.get("model") or store.get("path") or "activations")
+
+
+def _command(argv: list[str]) -> str:
+    import shlex
+
+    return shlex.join(argv)
+
+
+def _ruler(results: Results) -> dict[str, Any] | None:
+    if not any(r.verdict for r in results):
+        return None
+    rows = len({(r.measure, r.modality) for r in results})
+    counts: dict[str, int] = {}
+    for r in results:
+        if r.verdict:
+            counts[r.verdict] = counts.get(r.verdict, 0) + 1
+    return {
+        "svg": _svg(lambda ax: plots.plot_ruler(results, ax=ax), 8.4, 0.7 + 0.3 * rows),
+        "counts": counts,
+    }
+
+
+def _section(results: Results, marks: dict[tuple[str, str], str]) -> dict[str, Any]:
+    spec: MeasureSpec = registry.load("measures", results.measures[0]).SPEC
+    tables = []
+    for modality in results.modalities:
+        rows = results.select(modality=modality)
+        if len(rows):
+            tables.append({"modality": modality, **_table(rows, spec, marks)})
+    drawable = any(r.estimate.value is not None for r in results)
+    return {
+        "measure": results.measures[0],
+        "title": spec.title,
+        "paper": spec.paper,
+        "svg": _svg(lambda ax: plots.plot_measure(results, ax=ax), 6.4, 3.2) if drawable else None,
+        "tables": tables,
+    }
+
+
+def _table(
+    rows: Results, spec: MeasureSpec, marks: dict[tuple[str, str], str]
+) -> dict[str, Any]:
+    columns = [c for c in spec.columns if any(c.key in r.extras for r in rows)]
+    decimals = decimals_for(r.estimate.value for r in rows)
+    places = {
+        c.key: decimals_for(r.extras[c.key].value for r in rows if c.key in r.extras)
+        for c in columns
+    }
+    body = []
+    for r in rows:
+        ci = r.estimate.ci
+        body.append(
+            {
+                "label": r.label,
+                "value": number(r.estimate.value, decimals),
+                "ci": MISSING if ci is None else interval(ci.low, ci.high, decimals),
+                "extras": [
+                    number(r.extras[c.key].value if c.key in r.extras else None, places[c.key])
+                    for c in columns
+                ],
+                "n": f"{r.estimate.n:,}",
+                "groups": "" if r.estimate.n_groups is None else f"{r.estimate.n_groups:,}",
+                "verdict": r.verdict or "",
+                "marks": " ".join(marks_of(r, marks)),
+            }
+        )
+    first = rows[0].estimate
+    return {
+        "symbol": spec.symbol,
+        "columns": [c.header for c in columns],
+        "rows": body,
+        "legend": verdict_legend(rows, spec),
+        "method": first.method,
+        "ci_method": None if first.ci is None else first.ci.method,
+        "kind": first.kind.replace("_", " "),
+    }
+
+
+def _sweep(sweep: Any) -> dict[str, Any]:
+    titles = {
+        "late": "Late entry: the first layers run without vision tokens",
+        "exit": "Early exit: the last layers run without vision tokens",
+        "drop": "Dropped layers, one at a time",
+        "single": "Vision tokens left out of one layer at a time",
+    }
+    return {
+        "title": titles[sweep.kind],
+        "svg": _svg(lambda ax: plots.plot_sweep(sweep, ax=ax), 4.4, 3.1),
+        "rows": [_evaluation(p.evaluation, None) | {"layer": p.layer} for p in sweep.points],
+    }
+
+
+def _evaluations(records: list[EvaluationRecord]) -> list[dict[str, Any]]:
+    base = records[0] if records else None
+    return [_evaluation(r, base) for r in records]
+
+
+def _evaluation(r: EvaluationRecord, base: EvaluationRecord | None) -> dict[str, Any]:
+    def share(e: Any) -> str:
+        if e is None or e.value is None:
+            return MISSING
+        text = f"{100 * e.value:.1f}%"
+        if e.ci is not None and e.ci.low is not None and e.ci.high is not None:
+            text += f" ({100 * e.ci.low:.1f} – {100 * e.ci.high:.1f})"
+        return text
+
+    def relative(name: str, text: Callable[[float], str]) -> str:
+        value = getattr(r, name)
+        if value is None:
+            return MISSING
+        whole = getattr(base, name) if base is not None else None
+        if not whole or r is base:
+            return text(value)
+        return f"{text(value)} ({100 * (value / whole - 1):+.1f}%)"
+
+    return {
+        "name": r.name,
+        "n": f"{r.n:,}",
+        "accuracy": share(r.accuracy),
+        "agreement": share(r.agreement),
+        "prefill": relative("prefill_s", duration),
+        "flops": relative("prefill_flops", lambda v: f"{v:.3g}"),
+        "kv": relative("kv_bytes", size),
+        "by_task": {task: f"{100 * v:.1f}%" for task, v in r.by_task.items()},
+    }
+
+
+def _plan(plan: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if plan is None:
+        return None
+    return {
+        "text": plan.get("description") or "",
+        "json": json.dumps({k: v for k, v in plan.items() if k != "evidence"}, indent=1),
+    }
+
+
+def _warnings(results: Results) -> list[dict[str, str]]:
+    return [
+        {
+            "mark": f"W{i}",
+            "text": w.text,
+            "pairs": ", ".join(f"{a}→{b}" for a, b in w.pairs[:12])
+            + (f" and {len(w.pairs) - 12} more" if len(w.pairs) > 12 else ""),
+        }
+        for i, w in enumerate(results.warnings, start=1)
+    ]
+
+
+def _downloads(record: RunRecord, results: Results) -> list[dict[str, str]]:
+    """Return the data behind the page as links that carry it, so that one file holds everything."""
+    import base64
+
+    def link(name: str, mime: str, data: bytes) -> dict[str, str]:
+        return {"name": name, "href": f"data:{mime};base64,{base64.b64encode(data).decode()}"}
+
+    found = [link("record.json", "application/json", msgspec.json.encode(record))]
+    if len(results):
+        found.append(link("results.csv", "text/csv", _csv(results).encode()))
+    return found
+
+
+def _csv(results: Results) -> str:
+    import csv
+
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(
+        ["measure", "modality", "lower", "upper", "value", "ci_low", "ci_high", "unit", "kind", "n",
+         "n_groups", "threshold", "p_adjusted", "verdict"]
+    )  # fmt: skip
+    for r in results:
+        ci = r.estimate.ci
+        writer.writerow(
+            [r.measure, r.modality, *r.pair, r.estimate.value, ci.low if ci else None,
+             ci.high if ci else None, r.estimate.unit, r.estimate.kind, r.estimate.n,
+             r.estimate.n_groups, r.threshold, r.p_adjusted, r.verdict]
+        )  # fmt: skip
+    return out.getvalue()
+
+
+def _svg(draw: Callable[[Axes], object], width: float, height: float) -> Markup:
+    """Draw into an SVG that takes its ink from the page."""
+    import matplotlib
+
+    matplotlib.use("agg", force=False)
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+    with plots.style(_INK):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure.add_subplot())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # The page sets the width; ids of several pictures on one page must not meet.
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    # matplotlib escapes the labels it is given, so this is markup of our own making.
+    return Markup(text)  # noqa: S704

@@ -1,0 +1,166 @@
+"""A run's folder: record, results as they come, report; resumable, and never somebody else's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from estimators import InputError
+from redundancy.record import ResultRecord, RunRecord, plain, read_record, write_record
+from redundancy.results import PairResult
+
+__all__ = ["RunFolder"]
+
+_RECORD = "record.json"
+_PAIRS = "pairs.jsonl"
+# What may stand in a folder that --fresh empties: our own files, nothing of the user's.
+_OURS = {_RECORD, _PAIRS, "report.html", "results.csv", "plan.json", "acts", "data"}
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Parameters
+    ----------
+    path : Path
+    resumed : bool
+        Whether an earlier run of the same settings is being taken up.
+    """
+
+    def __init__(self, path: Path, *, resumed: bool = False) -> None:
+        self.path = path
+        self.resumed = resumed
+
+    @classmethod
+    def prepare(
+        cls,
+        path: str | Path,
+        *,
+        resume: bool = False,
+        fresh: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> RunFolder:
+        """Make the folder, or take up what stands in it.
+
+        Raises
+        ------
+        InputError
+            If it is not empty and neither `resume` nor `fresh` was asked for; if `fresh` would
+            delete files that no run of ours wrote; if `resume` meets other settings.
+        """
+        folder = Path(path)
+        if resume and fresh:
+            raise InputError("--resume and --fresh exclude each other; give one of them")
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file; name a folder to write to")
+        have = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+        if not have:
+            folder.mkdir(parents=True, exist_ok=True)
+            return cls(folder)
+        if not resume and not fresh:
+            raise InputError(
+                f"{folder} is not empty; add --resume to go on with it, --fresh to replace it, or "
+                "name another folder"
+            )
+        if fresh:
+            foreign = [name for name in have if name not in _OURS]
+            if foreign or _RECORD not in have:
+                what = foreign[0] if foreign else have[0]
+                raise InputError(
+                    f"{folder} holds {what}, which this tool did not write; --fresh deletes only a "
+                    "run's own folder, so name another one"
+                )
+            _remove(folder, have)
+            return cls(folder)
+        run = cls(folder, resumed=True)
+        if _RECORD in have:
+            run._check_settings(read_record(folder).run.options, settings or {})
+        elif foreign := [name for name in have if name not in _OURS]:
+            raise InputError(
+                f"{folder} holds {foreign[0]} and no record.json, so there is no run to resume; "
+                "name another folder"
+            )
+        return run
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record is."""
+        return self.path / _RECORD
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report is."""
+        return self.path / "report.html"
+
+    def write(self, record: RunRecord) -> None:
+        """Write the record."""
+        write_record(record, self.record_path)
+
+    def done(self) -> dict[tuple[str, str, int, int], PairResult]:
+        """Return the results that an earlier run left, by measure, modality and pair.
+
+        The journal is appended to, so a killed run leaves at most one broken line, its last; it is
+        passed over, and its pair computed again.
+        """
+        path = self.path / _PAIRS
+        found: dict[tuple[str, str, int, int], PairResult] = {}
+        if not self.resumed or not path.exists():
+            return found
+        decoder = msgspec.json.Decoder(ResultRecord)
+        with path.open("rb") as lines:
+            for line in lines:
+                try:
+                    result = PairResult.from_record(decoder.decode(line))
+                except (msgspec.MsgspecError, UnicodeDecodeError, InputError):
+                    continue
+                found[(result.measure, result.modality, *result.pair)] = result
+        return found
+
+    @contextmanager
+    def journal(self) -> Iterator[Journal]:
+        """Open the journal of finished pairs."""
+        path = self.path / _PAIRS
+        if not self.resumed:
+            path.unlink(missing_ok=True)
+        with path.open("ab") as handle:
+            # A broken last line of a killed run must not swallow the first new one.
+            if handle.tell() > 0:
+                handle.write(b"\n")
+            yield Journal(handle)
+
+    def _check_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        for name, value in now.items():
+            if name in before and before[name] != plain(value):
+                raise InputError(
+                    f"{self.path} was begun with {name} = {json.dumps(before[name])} and is now "
+                    f"asked to go on with {json.dumps(plain(value))}; give the earlier value, or "
+                    "name another folder"
+                )
+
+
+class Journal:
+    """Appends one line per finished pair."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self._handle = handle
+
+    def add(self, result: PairResult) -> None:
+        """Write one result and hand it to the operating system."""
+        self._handle.write(msgspec.json.encode(result.to_record()) + b"\n")
+        self._handle.flush()
+
+
+def _remove(folder: Path, names: list[str]) -> None:
+    # The record goes last: a kill in between leaves a folder that is still known to be ours.
+    for name in sorted(names, key=lambda n: n == _RECORD):
+        entry = folder / name
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
