@@ -35,6 +35,7 @@ class TrainingScenes:
     """
 
     def __init__(self, seed: int, variants: int = 40) -> None:
+        self.seed = seed
         self.rng = np.random.default_rng([seed, 1])
         self.sources = split_indices("train")
         images = digit_images()[0]

@@ -205,14 +205,16 @@ def train_answers(
     projector = model.model.multi_modal_projector
     parts = [projector, model.model.language_model, model.lm_head]
     tasks, rate = (_HARD_FIRST, 1.2e-3) if refine else (_BALANCED, 2e-3)
+    # A generator of their own: with and without skipping, training sees the same scenes.
+    windows = np.random.default_rng([data.seed, 2, int(refine)])
     for step in _steps(parts, steps, rate, report):
         scenes = [data.objects() for _ in range(batch)]
         packed = encoder.pack([data.questions(o, tasks) for o in scenes], N_VISION_TOKENS)
         with torch.no_grad():
             features = _features(model, [data.image(objects) for objects in scenes])
         active = vision_window(N_LAYERS)
-        if data.rng.random() < skipping:
-            entry, leave = int(data.rng.integers(3)), int(data.rng.integers(5, N_LAYERS + 1))
+        if windows.random() < skipping:
+            entry, leave = int(windows.integers(3)), int(windows.integers(5, N_LAYERS + 1))
             active = vision_window(N_LAYERS, entry, leave)
         step(_answer_loss(model, encoder, packed, projector(features), active))
 

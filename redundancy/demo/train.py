@@ -1,0 +1,243 @@
+"""Train the bundled vision-language model: ``python -m redundancy.demo.train``.
+
+One command runs all stages (see `redundancy.demo.stages`), measures the result on the digits held
+out from training and from every choice, and writes a checkpoint that loads with plain
+``from_pretrained``, with its model card and its figures. About ten minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+from estimators import InputError
+from redundancy.demo.card import model_card
+from redundancy.demo.scenes import SPLITS, chance_levels, scenes
+from redundancy.demo.stages import Recipe
+
+__all__ = ["CHOOSE_SEED", "HELD_OUT_SEED", "QUICK", "main", "train"]
+
+CHOOSE_SEED = 1
+HELD_OUT_SEED = 2026
+"""Seed of the scenes that give the published figures; nothing else draws with it."""
+
+QUICK = Recipe(tower=4, language=4, projector=4, answers=4, refine=4, batch=2, variants=1)
+"""A few steps of every stage: shows that all of it runs, learns nothing."""
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pillow")
+
+# Seconds of a step, to share out the time left; only their ratios matter.
+_COST = {"tower": 3, "language": 14, "projector": 4, "answers": 17, "refine": 17}
+
+
+def train(
+    out: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    n_scenes: int = 1000,
+    log: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Train the model by all stages, measure it, and write it with its card and figures.
+
+    Parameters
+    ----------
+    out : path
+        A new or empty folder.
+    recipe : Recipe, optional
+        Steps, rates and share of skipping; the published recipe by default.
+    seed : int
+        Seed of the initial weights and of every draw of training data.
+    n_scenes : int
+        Scenes drawn from each of the ``choose`` and ``held_out`` splits to measure on.
+    log : callable, optional
+        Takes the lines of progress.
+
+    Returns
+    -------
+    dict
+        The figures, as written to ``metrics.json``.
+
+    Raises
+    ------
+    InputError
+        If `out` already holds something.
+    """
+    import torch
+
+    from redundancy.demo.augment import TrainingScenes
+    from redundancy.demo.evaluate import generated_accuracy, sweep, window_accuracy
+    from redundancy.demo.model import N_LAYERS, build_model, build_processor
+    from redundancy.demo.packing import Encoder, vision_window
+    from redundancy.demo.stages import (
+        train_answers,
+        train_language,
+        train_projector,
+        train_tower,
+    )
+
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} already holds something; name a new or empty folder.")
+    recipe = Recipe() if recipe is None else recipe
+    say = log if log is not None else _silent
+    clock = _Clock(recipe, say)
+
+    processor = build_processor()
+    encoder = Encoder(processor)
+    model = build_model(processor.tokenizer, seed).train()
+    data = TrainingScenes(seed, recipe.variants)
+    choose = scenes("choose", n_scenes, CHOOSE_SEED)
+    batch = recipe.batch
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        train_tower(model, data, recipe.tower, clock.stage("tower"))
+        train_language(model, encoder, data, recipe.language, batch, clock.stage("language"))
+        train_projector(model, encoder, data, recipe.projector, batch, clock.stage("projector"))
+        for name in ("answers", "refine"):
+            steps, report = getattr(recipe, name), clock.stage(name)
+            train_answers(
+                model,
+                encoder,
+                data,
+                steps,
+                batch,
+                recipe.skipping,
+                report,
+                refine=name == "refine",
+            )
+            (chosen,) = window_accuracy(model, encoder, choose, [vision_window(N_LAYERS)])
+            say(f"{name}: {chosen['all']:.1%} of the choose split's questions answered right")
+    seconds = clock.total()
+
+    say(f"measuring on {n_scenes} held-out scenes")
+    model.eval()
+    held_out = scenes("held_out", n_scenes, HELD_OUT_SEED)
+    questions = [q for scene in held_out for q in scene.questions]
+    metrics: dict[str, Any] = {
+        "schema_version": 1,
+        "date": datetime.now(UTC).date().isoformat(),
+        "seed": seed,
+        "recipe": asdict(recipe),
+        "seconds": seconds,
+        "packages": {"python": python_version(), **{name: version(name) for name in _PACKAGES}},
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "vocabulary": len(processor.tokenizer),
+        "splits": dict(SPLITS),
+        "choose": {"n_scenes": n_scenes, "seed": CHOOSE_SEED, "accuracy": chosen},
+        "held_out": {
+            "n_scenes": n_scenes,
+            "n_questions": len(questions),
+            "seed": HELD_OUT_SEED,
+            "accuracy": generated_accuracy(model, processor, held_out),
+            "without_image": generated_accuracy(model, processor, held_out, image=False),
+            "chance": chance_levels(questions),
+            **sweep(model, encoder, held_out),
+        },
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+    (out / "README.md").write_text(model_card(metrics), encoding="utf-8")
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    return metrics
+
+
+class _Clock:
+    """Turns steps into lines of progress with the time left over all stages."""
+
+    def __init__(self, recipe: Recipe, log: Callable[[str], None]) -> None:
+        self._steps = {name: getattr(recipe, name) for name in _COST}
+        self._log = log
+        self._start = time.monotonic()
+        self._cpu = time.process_time()
+        self._shown = self._start
+
+    def stage(self, name: str) -> Callable[[int, int, float], None]:
+        names = list(_COST)
+        number = names.index(name)
+        before = sum(_COST[n] * self._steps[n] for n in names[:number])
+        everything = sum(_COST[n] * self._steps[n] for n in names)
+
+        def report(done: int, steps: int, loss: float) -> None:
+            now = time.monotonic()
+            if now - self._shown < 5 and done < steps:
+                return
+            self._shown = now
+            share = (before + _COST[name] * done) / everything
+            left = round((now - self._start) * (1 - share) / share)
+            self._log(
+                f"{number + 1}/{len(names)} {name:<9} step {done:>4}/{steps}  loss {loss:.4f}  "
+                f"{left // 60}:{left % 60:02d} left"
+            )
+
+        return report
+
+    def total(self) -> dict[str, float]:
+        return {
+            "wall": round(time.monotonic() - self._start, 1),
+            "cpu": round(time.process_time() - self._cpu, 1),
+        }
+
+
+def _silent(line: str) -> None:
+    """Take a line of progress and show nothing."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 if the input was unusable."""
+    parser = argparse.ArgumentParser(
+        prog="python -m redundancy.demo.train", description=(__doc__ or "").split("\n\n")[1]
+    )
+    parser.add_argument("--out", default="runs/demo-model", help="new or empty folder to write to")
+    parser.add_argument(
+        "--no-skipping",
+        action="store_true",
+        help="train the control: vision takes part in every layer in every step",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and data")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps of each stage, to see that it runs"
+    )
+    options = parser.parse_args(argv)
+
+    import torch
+    from transformers.utils import logging
+
+    # Sums over several threads differ in their last bits from machine to machine.
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()
+    recipe = QUICK if options.quick else Recipe()
+    if options.no_skipping:
+        recipe = replace(recipe, skipping=0.0)
+    try:
+        metrics = train(
+            options.out,
+            recipe=recipe,
+            seed=options.seed,
+            n_scenes=8 if options.quick else 1000,
+            log=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    held_out = metrics["held_out"]
+    print(f"{'task':<16}{'accuracy':>10}{'no image':>10}{'chance':>10}")
+    for task, value in held_out["accuracy"].items():
+        blind, chance = held_out["without_image"][task], held_out["chance"][task]
+        print(f"{task:<16}{value:>10.1%}{blind:>10.1%}{chance:>10.1%}")
+    print(f"checkpoint, model card and metrics.json in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
