@@ -1,0 +1,229 @@
+"""Safetensors files: written in one pass with their checksums, read by slices of a memory map.
+
+The format is a length, a JSON header and raw bytes. It is read here rather than by the library
+because a layer is to be mapped without a copy, every declared size is to be held against the file
+before anything is allocated, and bfloat16 must not depend on torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import ml_dtypes
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from estimators import InputError
+from redundancy._files import decode_json
+
+__all__ = ["Digests", "LazyArray", "TensorFile", "TensorInfo", "write_tensors"]
+
+_MAX_HEADER = 100_000_000  # as the safetensors library
+_CHUNK = 2**23
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+class TensorInfo(msgspec.Struct, frozen=True):
+    """One entry of a header: dtype, shape, and the bytes it takes after the header."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        return _DTYPES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class LazyArray:
+    """An array whose shape is known and whose values are read when asked for."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    load: Callable[[], NDArray[Any]]
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> LazyArray:
+        return cls(array.shape, array.dtype, lambda: array)
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What a sidecar records of a shard."""
+
+    size: int
+    sha256: str
+    crc32: dict[str, int]
+
+
+def write_tensors(handle: IO[bytes], tensors: Mapping[str, NDArray[Any] | LazyArray]) -> Digests:
+    """Write arrays as one safetensors file, one at a time; return its size and checksums."""
+    header: dict[str, Any] = {}
+    lazy: dict[str, LazyArray] = {}
+    begin = 0
+    # Widest dtype first keeps every tensor aligned, as the library does.
+    for name in sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)):
+        value = tensors[name]
+        one = value if isinstance(value, LazyArray) else LazyArray.of(value)
+        dtype = one.dtype.newbyteorder("<") if one.dtype.kind in "iuf" else one.dtype
+        if dtype not in _NAMES:
+            raise InputError(f"array {name!r} has dtype {one.dtype}, which can't be stored")
+        end = begin + math.prod(one.shape) * dtype.itemsize
+        header[name] = {
+            "dtype": _NAMES[dtype],
+            "shape": list(one.shape),
+            "data_offsets": [begin, end],
+        }
+        lazy[name], begin = one, end
+    encoded = msgspec.json.encode(header)
+    encoded += b" " * (-len(encoded) % 8)
+    lead = len(encoded).to_bytes(8, "little") + encoded
+    digest = hashlib.sha256(lead)
+    handle.write(lead)
+    checks = {}
+    for name, one in lazy.items():
+        dtype = _DTYPES[header[name]["dtype"]]
+        array = np.ascontiguousarray(one.load()).astype(dtype, copy=False)
+        data = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
+        check = 0
+        for start in range(0, len(data), _CHUNK):
+            chunk = data[start : start + _CHUNK]
+            handle.write(chunk)
+            digest.update(chunk)
+            check = zlib.crc32(chunk, check)
+        checks[name] = check
+    return Digests(len(lead) + begin, digest.hexdigest(), checks)
+
+
+class TensorFile:
+    """Header of a safetensors file, held against the size of the file; tensors are read on demand.
+
+    Parameters
+    ----------
+    path : Path
+        The file. It is opened for each read, so thousands of shards need no open files.
+    crc32 : mapping of str to int, optional
+        Checksums; a tensor is checked the first time it is read.
+    """
+
+    def __init__(self, path: Path, crc32: Mapping[str, int] | None = None) -> None:
+        self.path = path
+        self._crc32 = crc32
+        self._checked: set[str] = set()
+        try:
+            with path.open("rb") as handle:
+                size = os.fstat(handle.fileno()).st_size
+                length = int.from_bytes(handle.read(8), "little")
+                if size < 8 or length > min(_MAX_HEADER, size - 8):
+                    raise self._damaged(f"a header of {length:,} bytes in a file of {size:,}")
+                head = handle.read(length)
+        except FileNotFoundError:
+            raise InputError(f"there is no file {path}; check the path") from None
+        except OSError as error:
+            raise InputError(f"{path} can't be read: {error.strerror or error}") from error
+        self._start = 8 + length
+        self.tensors = self._parse(head, size - self._start)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+    def find(self, name: str) -> TensorInfo:
+        """The header's entry of one tensor."""
+        info = self.tensors.get(name)
+        if info is None:
+            raise InputError(f"{self.path} has no array {name!r}; it was not written by this tool")
+        return info
+
+    def read(self, name: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Read one tensor: into `out`, or as a read-only view of the mapped file."""
+        info = self.find(name)
+        begin = self._start + info.data_offsets[0]
+        shape, dtype = tuple(info.shape), info.numpy
+        nbytes = info.data_offsets[1] - info.data_offsets[0]
+        if nbytes == 0:
+            return np.empty(shape, dtype) if out is None else out
+        try:
+            if out is None:
+                raw = np.asarray(np.memmap(self.path, np.uint8, "r", begin, (nbytes,)))
+            else:
+                raw = out.reshape(-1).view(np.uint8)
+                with self.path.open("rb", buffering=0) as handle:
+                    handle.seek(begin)
+                    self._fill(handle, raw.data)
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise self._damaged(f"array {name!r} can't be read ({error})") from error
+        if self._crc32 is not None and name not in self._checked:
+            if zlib.crc32(raw.data) != self._crc32.get(name):
+                raise self._damaged(f"array {name!r} does not match its checksum")
+            self._checked.add(name)
+        if out is not None:
+            return out
+        return raw.view(dtype).reshape(shape)
+
+    def _fill(self, handle: Any, buffer: memoryview) -> None:
+        done = 0
+        while done < len(buffer):
+            count = handle.readinto(buffer[done:])
+            if not count:
+                raise self._damaged("it ends too early")
+            done += count
+
+    def _damaged(self, what: str) -> InputError:
+        return InputError(
+            f"{self.path} is damaged: {what}; restore it from a copy, or delete it and run the "
+            "extraction again with --resume"
+        )
+
+    def _parse(self, head: bytes, size: int) -> dict[str, TensorInfo]:
+        raw = decode_json(head, dict[str, msgspec.Raw], self.path)
+        tensors = {
+            name: decode_json(bytes(value), TensorInfo, self.path)
+            for name, value in raw.items()
+            if name != "__metadata__"
+        }
+        expected = 0
+        for name, info in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
+            begin, end = info.data_offsets
+            if info.dtype not in _DTYPES:
+                raise InputError(
+                    f"{self.path}: array {name!r} has dtype {info.dtype!r}; supported are "
+                    f"{', '.join(_DTYPES)}"
+                )
+            if len(info.shape) > 16 or min(info.shape, default=0) < 0:
+                raise self._damaged(f"array {name!r} has shape {info.shape[:17]}")
+            nbytes = math.prod(info.shape) * info.numpy.itemsize
+            if begin != expected or end - begin != nbytes or end > size:
+                raise self._damaged(
+                    f"array {name!r} of {nbytes:,} bytes is said to lie at {begin:,} to {end:,} "
+                    f"of {size:,} bytes"
+                )
+            expected = end
+        if expected != size:
+            raise self._damaged(f"its arrays take {expected:,} bytes, the file has {size:,}")
+        return tensors

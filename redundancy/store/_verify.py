@@ -1,0 +1,140 @@
+"""Reading a store in full to find truncation, bit rot and leftovers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from estimators import InputError
+from redundancy._files import sha256_file
+from redundancy.store._create import orphans, temporaries
+from redundancy.store._disk import DiskSource, open_shard
+from redundancy.store._schema import MANIFEST, SHARD_NAME, read_manifest, read_sidecar
+from redundancy.summary import check_finite
+
+__all__ = ["Finding", "verify_folder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with a store.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    severity : {"error", "warning", "note"}
+        An error means that data is damaged; a warning that values are unusable; a note that
+        something may be tidied up.
+    problem, remedy : str
+        What was found, and what to do.
+    """
+
+    path: str
+    severity: Literal["error", "warning", "note"]
+    problem: str
+    remedy: str
+
+
+def verify_folder(folder: Path) -> list[Finding]:
+    """Check every byte of a store against its checksums, and its values for NaN."""
+    try:
+        read_manifest(folder)
+    except InputError as error:
+        return [
+            Finding(
+                str(folder / MANIFEST),
+                "error",
+                str(error),
+                "restore store.json from a copy; the shards do not depend on it",
+            )
+        ]
+    findings: list[Finding] = []
+    seen: dict[str, str] = {}
+    sound: list[Path] = []
+    for path in sorted(folder.glob("r*.json")):
+        if not SHARD_NAME.fullmatch(path.stem):
+            continue
+        shard = path.with_suffix(".safetensors")
+        remedy = (
+            f"delete {path.name} and {shard.name}, then run the extraction again with --resume: "
+            "only its samples are computed anew"
+        )
+        try:
+            sidecar = read_sidecar(path)
+        except InputError as error:
+            findings.append(Finding(str(path), "error", str(error), remedy))
+            continue
+        try:
+            file = open_shard(shard, sidecar)
+            for name in file.tensors:
+                file.read(name)
+            if sha256_file(shard) != sidecar.sha256:
+                raise InputError(f"{shard} does not match its SHA-256")
+            sound.append(shard)
+        except InputError as error:
+            findings.append(Finding(str(shard), "error", str(error), remedy))
+            continue
+        twice = [row.id for row in sidecar.samples if row.id in seen]
+        if twice:
+            findings.append(
+                Finding(
+                    str(shard),
+                    "note",
+                    f"{len(twice):,} of its samples, first {twice[0]!r}, are in "
+                    f"{seen[twice[0]]} too",
+                    "nothing to do: each sample counts once",
+                )
+            )
+        seen.update({row.id: seen.get(row.id, shard.name) for row in sidecar.samples})
+    findings += _leftovers(folder)
+    findings += _values(folder, findings)
+    return findings
+
+
+def _leftovers(folder: Path) -> list[Finding]:
+    reason = "of a process that was killed, or is still writing"
+    return [
+        Finding(
+            str(path),
+            "note",
+            f"{kind} {reason}",
+            "it does not count; --resume removes it once its process is gone",
+        )
+        for kind, paths in (
+            ("a temporary file", temporaries(folder)),
+            ("a shard without sidecar", orphans(folder)),
+        )
+        for path in paths
+    ]
+
+
+def _values(folder: Path, findings: list[Finding]) -> list[Finding]:
+    """Whether what is intact also fits together and holds numbers."""
+    found: list[Finding] = []
+    try:
+        source = DiskSource(folder, skip_damaged=True)
+    except InputError as error:
+        return [Finding(str(folder), "error", str(error), "see the other findings")]
+    advice = "capture those samples again in bfloat16 or float32, or leave the layer out"
+    for modality in source.modalities:
+        try:
+            statistics = source.statistics(modality)
+            if statistics is not None and not np.isfinite(statistics.arrays["rho_sum"]).all():
+                bad = ~np.isfinite(statistics.arrays["rho_sum"]).all(axis=(1, 2))
+                problem = f"{modality}: distances of {int(bad.sum()):,} samples are not finite"
+                found.append(Finding(str(folder), "warning", problem, advice))
+            for layer in source.layers if source.n_tokens(modality) else ():
+                try:
+                    check_finite(source.read(layer, modality), f"layer {layer} ({modality})")
+                except InputError as error:
+                    found.append(Finding(str(folder), "warning", str(error), advice))
+        except InputError as error:
+            if not any(one.severity == "error" for one in findings):
+                found.append(
+                    Finding(str(folder), "error", str(error), "see the file that is named")
+                )
+    return found
