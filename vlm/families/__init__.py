@@ -1,0 +1,71 @@
+"""Model families this package was tested on: one file each, named after ``config.model_type``.
+
+A file holds data, not code: a `Family` under the name ``FAMILY``. Adding a file is the whole of
+adding a family; the equivalence tests run over `names`, so it is under test the moment it exists.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Family", "load", "names"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What structure and config do not tell about a family of models.
+
+    Parameters
+    ----------
+    title : str
+        Its name in the literature.
+    vision_tokens : tuple of str
+        Config fields with the ids of the placeholders that vision tokens replace.
+    refused : str or None
+        Why plans cannot be applied to it, as the end of a sentence; None if they can.
+    tiny : mapping
+        A config of this family with a few thousand weights, for tests.
+    images : mapping of str to nested lists or shapes
+        Model inputs that one image brings, for tests: a tuple is the shape of random pixels, a
+        list is the values themselves; images are joined along the first axis.
+    tokens_per_image : int
+        Placeholders one such image fills.
+    """
+
+    title: str
+    vision_tokens: tuple[str, ...] = ("image_token_id",)
+    refused: str | None = None
+    tiny: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, Any] = field(default_factory=dict)
+    tokens_per_image: int = 0
+
+
+def names() -> tuple[str, ...]:
+    """List the families, by ``config.model_type``.
+
+    Examples
+    --------
+    >>> "llava" in names()
+    True
+    """
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"))
+
+
+def load(model_type: str) -> Family | None:
+    """Data of a family; None if it has no file.
+
+    Examples
+    --------
+    >>> load("llava").title
+    'LLaVA-1.5'
+    >>> load("bert") is None
+    True
+    """
+    if model_type not in names():
+        return None
+    family: Family = importlib.import_module(f"{__name__}.{model_type}").FAMILY
+    return family

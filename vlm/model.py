@@ -1,0 +1,245 @@
+"""What every part of this package must know about a live model, found by structure and config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlm import families
+from vlm._errors import VLMError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = [
+    "base_model",
+    "decoder_layers",
+    "language_model",
+    "load",
+    "model_type",
+    "text_config",
+    "vision_mask",
+    "vision_token_ids",
+]
+
+_VISION_TOKENS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+
+
+def _bare(model: Any) -> Any:
+    """The model itself, without an adapter library's wrapper around it."""
+    unwrap = getattr(model, "get_base_model", None)
+    return unwrap() if callable(unwrap) else model
+
+
+def _config(model: Any) -> Any:
+    config = getattr(_bare(model), "config", None)
+    if config is None or not hasattr(config, "get_text_config"):
+        raise VLMError(
+            f"expected a Hugging Face model, got {type(model).__name__}; load one with "
+            "vlm.model.load or AutoModelForImageTextToText.from_pretrained."
+        )
+    return config
+
+
+def _unsupported(what: str, why: str) -> VLMError:
+    return VLMError(
+        f"the architecture {what!r} is not supported: {why}. Supported families are "
+        f"{', '.join(families.names())}; to add one, write vlm/families/{what}.py with a "
+        "Family in it (docs/skipping.md shows how)."
+    )
+
+
+def model_type(model: Any) -> str:
+    """Name of the model's family, ``config.model_type``, e.g. ``"llava"``."""
+    return str(_config(model).model_type)
+
+
+def text_config(model: Any) -> Any:
+    """Config of the language model inside a vision-language model."""
+    return _config(model).get_text_config(decoder=True)
+
+
+def base_model(model: Any) -> nn.Module:
+    """Module whose forward takes ``input_ids`` and pixels and merges them, head not included.
+
+    It is the place where one can still tell vision tokens from text tokens.
+    """
+    _config(model)
+    base: nn.Module = _bare(model).base_model
+    return base
+
+
+def language_model(model: Any) -> nn.Module:
+    """The stack of decoder blocks with its rotary embedding and final norm, which takes
+    ``inputs_embeds``."""
+    found = _bare(model).get_decoder()
+    if not hasattr(found, "layers"):
+        raise _unsupported(model_type(model), "its language model has no list named 'layers'")
+    decoder: nn.Module = found
+    return decoder
+
+
+def decoder_layers(model: Any) -> nn.ModuleList:
+    """The decoder blocks of the language model, in order.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A vision-language model from Hugging Face.
+
+    Raises
+    ------
+    VLMError
+        If there is no such list, or its length is not what the config says.
+    """
+    from torch import nn
+
+    _config(model)
+    layers = language_model(model).layers
+    expected = text_config(model).num_hidden_layers
+    if not isinstance(layers, nn.ModuleList) or len(layers) != expected:
+        raise _unsupported(
+            model_type(model),
+            f"its config speaks of {expected} decoder blocks, but its language model has no list "
+            "of that many",
+        )
+    return layers
+
+
+def vision_token_ids(model: Any) -> tuple[int, ...]:
+    """Ids of the placeholder tokens whose embeddings are replaced by vision features.
+
+    Raises
+    ------
+    VLMError
+        For a text-only model, or one whose config names no placeholder.
+    """
+    config = _config(model)
+    family = families.load(str(config.model_type))
+    fields = _VISION_TOKENS if family is None else family.vision_tokens
+    found = {getattr(config, name, None) for name in fields}
+    ids = tuple(sorted(i for i in found if isinstance(i, int)))
+    if ids:
+        return ids
+    if text_config(model) is config:
+        raise VLMError(
+            f"{config.model_type!r} is a text-only model; this package needs a vision-language "
+            f"model, e.g. of the families {', '.join(families.names())}."
+        )
+    raise _unsupported(str(config.model_type), "its config names no image token id")
+
+
+def vision_mask(model: Any, input_ids: Tensor) -> Tensor:
+    """Tell vision tokens from text tokens.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    input_ids : int tensor, shape (batch, tokens)
+        Of a prompt. A placeholder id that the model itself generated is text, not vision; the
+        caller has to know.
+
+    Returns
+    -------
+    bool tensor, shape (batch, tokens)
+        True where a vision feature replaces the token's embedding.
+    """
+    import torch
+
+    ids = torch.tensor(vision_token_ids(model), device=input_ids.device)
+    return torch.isin(input_ids, ids)
+
+
+def load(
+    name_or_folder: str | Path,
+    *,
+    dtype: Any = "auto",
+    device_map: Any = None,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+) -> tuple[Any, Any]:
+    """Load a vision-language model and its processor, ready for use.
+
+    Parameters
+    ----------
+    name_or_folder : str or path
+        A folder written by ``save_pretrained``, or the id of a model on the hub.
+    dtype : str or torch.dtype
+        ``"auto"`` keeps the dtype of the checkpoint.
+    device_map : optional
+        Handed to ``from_pretrained``, e.g. ``"auto"`` (needs accelerate).
+    trust_remote_code : bool
+        Whether code that comes with the checkpoint may run. Off: such models are refused.
+    revision : str, optional
+        Commit, tag or branch on the hub.
+
+    Returns
+    -------
+    model : PreTrainedModel
+        In evaluation mode.
+    processor : ProcessorMixin
+
+    Raises
+    ------
+    VLMError
+        For a missing folder, a text-only model, an unsupported architecture, unreadable files.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+
+    name = str(name_or_folder)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        name = str(folder)
+        if not (folder / "config.json").is_file():
+            raise VLMError(
+                f"{name} holds no config.json; give a folder that save_pretrained wrote."
+            )
+    elif (
+        isinstance(name_or_folder, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1
+    ):
+        raise VLMError(f"there is no folder {name}; give a model folder or the id of a hub model.")
+    common: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if revision is not None:
+        common["revision"] = revision
+    failures = (OSError, ValueError, KeyError, SafetensorError, RuntimeError, ImportError)
+    try:
+        config = AutoConfig.from_pretrained(name, **common)
+    except failures as error:
+        raise VLMError(f"cannot read the config of {name}: {_first_line(error)}") from error
+    kind = str(config.model_type)
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and not trust_remote_code:
+        if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise VLMError(
+                f"{name} is a text-only model ({kind!r}); this package needs a vision-language "
+                f"model, e.g. of the families {', '.join(families.names())}."
+            )
+        raise _unsupported(kind, "transformers has no image-and-text generation model for it")
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            name, dtype=dtype, device_map=device_map, **common
+        )
+    except failures as error:
+        raise VLMError(f"cannot load the model {name}: {_first_line(error)}") from error
+    try:
+        processor = AutoProcessor.from_pretrained(name, **common)
+    except failures as error:
+        raise VLMError(f"cannot load the processor of {name}: {_first_line(error)}") from error
+    if not hasattr(processor, "image_processor"):
+        raise VLMError(
+            f"the processor of {name} takes no images; save the model's own processor "
+            "(tokenizer and image processor) beside it."
+        )
+    model.eval()
+    decoder_layers(model)
+    vision_token_ids(model)
+    return model, processor
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return (text.splitlines() or [type(error).__name__])[0].rstrip(".") + "."
