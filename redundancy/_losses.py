@@ -44,8 +44,8 @@ def loss_vector(values: ArrayLike, plan: Hashable, low: float, high: float) -> N
     if bad.any():
         where = int(np.argmax(bad))
         raise InputError(
-            f"{int(bad.sum())} of {x.size} losses of {plan!r} are not numbers in [{low:g}, {high:g}] "
-            f"(first at {where}: {x[where]:g}); rescale them"
+            f"{int(bad.sum())} of {x.size} losses of {plan!r} are not numbers in "
+            f"[{low:g}, {high:g}] (first at {where}: {x[where]:g}); rescale them"
         )
     return x
 

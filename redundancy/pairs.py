@@ -35,6 +35,10 @@ class PairSummary:
         Attention mass on vision tokens in the upper block, per query head.
     vision_share : ndarray of float64, shape (s,), or None
         Vision tokens as a share of all keys the query row could attend to.
+    vision_effect, text_norm : ndarray of float32, shape (s, 2), or None
+        By how much hiding vision from the upper block changes its text output, and the norm of
+        that output: over all text tokens (column 0) and for the token that predicts the answer
+        (column 1). NaN where it was not captured.
     """
 
     groups: NDArray[Any]
@@ -46,6 +50,8 @@ class PairSummary:
     below: NDArray[np.int64] | None = None
     var_per_head: NDArray[np.float32] | None = None
     vision_share: NDArray[np.float64] | None = None
+    vision_effect: NDArray[np.float32] | None = None
+    text_norm: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
