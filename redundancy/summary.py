@@ -186,8 +186,8 @@ def _distances(
     n, d = x_lower.shape
     rho, square = np.empty(n), np.empty(n)
     for start, stop in _blocks(n, d):
-        a = x_lower[start:stop].astype(dtype)
-        b = x_upper[start:stop].astype(dtype)
+        a: NDArray[Any] = x_lower[start:stop].astype(dtype)
+        b: NDArray[Any] = x_upper[start:stop].astype(dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             unit_a, zero_a, sound_a = _unit(a)
             unit_b, zero_b, sound_b = _unit(b)

@@ -130,6 +130,10 @@ def put_manifest(folder: Path, manifest: Manifest, *, fresh: bool, resume: bool)
 def _compare(old: Manifest, new: Manifest, folder: Path) -> None:
     before, now = msgspec.to_builtins(old), msgspec.to_builtins(new)
     pairs = [(name, before[name], now[name]) for name in _COMPARED]
+    data = [before["dataset"] or {}, now["dataset"] or {}]
+    if all("digest" in one for one in data):  # the same rows may lie elsewhere today
+        pairs = [pair for pair in pairs if pair[0] != "dataset"]
+        pairs.append(("dataset digest", data[0]["digest"], data[1]["digest"]))
     pairs += [
         (name, old.settings.get(name), new.settings.get(name))
         for name in sorted({*old.settings, *new.settings})

@@ -17,16 +17,17 @@ from redundancy.store._arrays import source_from_arrays
 from redundancy.store._create import create_folder, save_folder
 from redundancy.store._disk import DiskSource
 from redundancy.store._distances import DistanceMatrix, distances_from_states, stack_attention
+from redundancy.store._reader import StoreReader, span
 from redundancy.store._source import Source
 from redundancy.store._verify import Finding, verify_folder
 from redundancy.store._writer import StoreWriter
-from redundancy.summary import check_finite, summarise
+from redundancy.summary import summarise
 from vlm.sample import DEFAULT_THRESHOLDS
 
 __all__ = ["ActivationStore"]
 
 
-class ActivationStore:
+class ActivationStore(StoreReader):
     """Activations of a model, layer by layer: the door through which every measure gets its data.
 
     Make one with `create` (to write captured samples), `open` (a folder written before),
@@ -46,9 +47,7 @@ class ActivationStore:
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = source
-        self._sound: set[tuple[int, str]] = set()
-        self._target: str | None = None
+        super().__init__(source)
         self._per_head: tuple[NDArray[Any] | None, NDArray[np.float64] | None] | None = None
 
     @classmethod
@@ -176,145 +175,8 @@ class ActivationStore:
             If shapes do not agree, or a value is NaN or infinite (which layer, how many).
         """
         store = cls(source_from_arrays(arrays, modality, groups, target))
-        for word in store.modalities:
-            for layer in store.layers:
-                store.states(layer, word)
+        store.check_finite()
         return store
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Layers whose states are kept, ascending; 0 is what enters the first block."""
-        return self._source.layers
-
-    @property
-    def n_layers(self) -> int:
-        """Number of decoder blocks; for plain arrays the highest layer."""
-        return self._source.n_layers
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Kinds of token."""
-        return self._source.modalities
-
-    @property
-    def n_samples(self) -> int:
-        """Number of samples; for arrays the number of groups, or of tokens without groups."""
-        return self._source.n_samples
-
-    @property
-    def samples(self) -> list[dict[str, Any]]:
-        """One dictionary per sample: id, group, and what its row held (question, answer, ...)."""
-        return self._source.samples()
-
-    @property
-    def sample_groups(self) -> NDArray[Any]:
-        """Group of each sample, shape (n_samples,), as `groups` codes them."""
-        return self._source.sample_groups()
-
-    @property
-    def handle(self) -> str | None:
-        """Path under which `open` finds it in another process; None where a path is not enough.
-
-        A store itself can travel too: it takes its path and target with it, or its arrays.
-        """
-        return self._source.handle if self._target is None else None
-
-    @property
-    def path(self) -> Path | None:
-        """Folder or file, None for arrays."""
-        return None if self._source.handle is None else Path(self._source.handle)
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """Provenance as run records keep it: path, checksum, model, layers, counts, dtypes."""
-        found = [self._source.dtype(modality) for modality in self.modalities]
-        dtypes = sorted({dtype for dtype in found if dtype is not None})
-        return {
-            **self._source.describe(),
-            "layers": list(self.layers),
-            "n_layers": self.n_layers,
-            "n": self.n_samples,
-            "n_tokens": {modality: self.n_tokens(modality) for modality in self.modalities},
-            "dtype": "/".join(dtypes) or None,
-            "target": self._target,
-        }
-
-    def n_tokens(self, modality: str) -> int:
-        """Number of tokens whose states are kept."""
-        return self._source.n_tokens(self._modality(modality))
-
-    def dim(self, modality: str | None = None) -> int:
-        """Width of the states; 0 where only sums are kept."""
-        return self._source.dim(self._modality(modality))
-
-    def has_statistics(self, modality: str | None = None) -> bool:
-        """Whether sums over all tokens were gathered while capturing."""
-        return self._source.statistics(self._modality(modality)) is not None
-
-    def groups(self, modality: str | None = None) -> NDArray[Any] | None:
-        """Group of each kept token, shape (n_tokens,); None if tokens are independent."""
-        if self._source.independent:
-            return None
-        return self.sample_groups[self._source.token_samples(self._modality(modality))]
-
-    def token_samples(self, modality: str | None = None) -> NDArray[np.int64]:
-        """Index into `samples` of each kept token, shape (n_tokens,)."""
-        return self._source.token_samples(self._modality(modality))
-
-    def positions(self, modality: str | None = None) -> NDArray[np.int64] | None:
-        """Position of each kept token in its own sequence, where known."""
-        return self._source.positions(self._modality(modality))
-
-    def per_sample(self, name: str) -> list[NDArray[Any] | None] | None:
-        """Optional arrays that capture kept for each sample, e.g. ``"var_per_head"``; or None."""
-        return self._source.per_sample(name)
-
-    def states(
-        self, layer: int, modality: str | None = None, *, check: bool = True
-    ) -> NDArray[Any]:
-        """States of one layer, shape (n_tokens, d); a view of the file where that is possible.
-
-        Raises
-        ------
-        InputError
-            If the store has no such layer or keeps no states, if the bytes are damaged, or, with
-            `check`, if a value is NaN or infinite.
-        """
-        word = self._modality(modality)
-        if layer not in self.layers:
-            raise InputError(f"the store has no layer {layer}; it has {_span(self.layers)}")
-        x = self._source.read(layer, word)
-        if check and (layer, word) not in self._sound:
-            check_finite(x, f"layer {layer} ({word})")
-            self._sound.add((layer, word))
-        return x
-
-    @property
-    def target(self) -> NDArray[Any] | dict[str, NDArray[Any]] | None:
-        """The variable Z per token; by modality where there are several; None if there is none."""
-        found = {word: self.target_of(word) for word in self.modalities}
-        known = {word: value for word, value in found.items() if value is not None}
-        if len(self.modalities) == 1 and known:
-            return next(iter(known.values()))
-        return known or None
-
-    def target_of(self, modality: str | None = None) -> NDArray[Any] | None:
-        """The variable Z of each kept token of one modality, or None."""
-        word = self._modality(modality)
-        if self._target is None:
-            return self._source.target(word)
-        values = [row.get(self._target) for row in self.samples]
-        missing = sum(value is None for value in values)
-        if missing:
-            have = sorted({key for row in self.samples[:100] for key in row})
-            raise InputError(
-                f"{missing:,} of {len(values):,} samples have no {self._target!r}; their records "
-                f"hold {', '.join(have)}"
-            )
-        column = np.asarray(values)
-        if column.dtype == object or column.ndim > 2:
-            raise InputError(f"column {self._target!r} is not one number or word per sample")
-        return column[self._source.token_samples(word)]
 
     def with_target(self, column: str) -> ActivationStore:
         """The same store with a column of `samples`, e.g. ``"answer"``, as target of its pairs."""
@@ -395,7 +257,7 @@ class ActivationStore:
             chosen = sorted({int(layer) for layer in (known if layers is None else layers)})
             absent = [layer for layer in chosen if layer not in known]
             if absent:
-                raise InputError(f"the store has no layer {absent[0]}; it has {_span(known)}")
+                raise InputError(f"the store has no layer {absent[0]}; it has {span(known)}")
             if len(chosen) <= stride:
                 raise InputError(
                     f"{len(chosen)} layer(s) make no pair at stride {stride}; name more layers"
@@ -445,9 +307,11 @@ class ActivationStore:
         """Read everything and list what is wrong; an empty list means that the store is sound."""
         if isinstance(self._source, DiskSource):
             return verify_folder(self._source.folder)
-        for word in self.modalities:
-            for layer in self.layers:
-                self.states(layer, word)
+        try:
+            self.check_finite()
+        except InputError as error:
+            advice = "capture again in bfloat16 or float32, or leave those samples out"
+            return [Finding(self.handle or "memory", "warning", str(error), advice)]
         return []
 
     def done_ids(self) -> set[str]:
@@ -485,7 +349,7 @@ class ActivationStore:
         dtype = self.info["dtype"] or "sums only"
         return (
             f"ActivationStore({where}:{model} {self.n_samples:,} samples, {kept} tokens, layers "
-            f"{_span(self.layers)}, {dtype})"
+            f"{span(self.layers)}, {dtype})"
         )
 
     def _join(
@@ -501,7 +365,7 @@ class ActivationStore:
         known = self._known_layers(word)
         for layer in (lower, upper):
             if layer not in known:
-                raise InputError(f"the store has no layer {layer}; it has {_span(known)}")
+                raise InputError(f"the store has no layer {layer}; it has {span(known)}")
         summary = self.summary(lower, upper, word)
         groups = target = None
         if x_lower is not None and x_upper is not None:
@@ -529,19 +393,6 @@ class ActivationStore:
             return self.layers
         return statistics.layers
 
-    def _modality(self, modality: str | None) -> str:
-        if modality is None:
-            if len(self.modalities) > 1:
-                raise InputError(
-                    f"the store has the modalities {', '.join(self.modalities)}; name one"
-                )
-            return self.modalities[0]
-        if modality not in self.modalities:
-            raise InputError(
-                f"the store has no modality {modality!r}; it has {', '.join(self.modalities)}"
-            )
-        return modality
-
     def _on_disk(self, what: str) -> DiskSource:
         if not isinstance(self._source, DiskSource):
             raise InputError(f"{what} needs a store on disk; make one with save(path)")
@@ -555,9 +406,3 @@ def _reopen(path: str, target: str | None) -> ActivationStore:
 
 def _rebuild(arrays: Any, groups: Any, target: Any) -> ActivationStore:
     return ActivationStore(source_from_arrays(arrays, groups=groups, target=target))
-
-
-def _span(layers: Sequence[int]) -> str:
-    if list(layers) == list(range(layers[0], layers[-1] + 1)):
-        return f"{layers[0]} to {layers[-1]}"
-    return ", ".join(map(str, layers))

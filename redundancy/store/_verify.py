@@ -38,6 +38,9 @@ class Finding:
     problem: str
     remedy: str
 
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}"
+
 
 def verify_folder(folder: Path) -> list[Finding]:
     """Check every byte of a store against its checksums, and its values for NaN."""
