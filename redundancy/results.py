@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from estimators import Estimate, InputError
+from redundancy.certify import Verdict
 from redundancy.record import (
     ResultRecord,
     RunRecord,
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = ["PairResult", "Results", "Verdict"]
-
-Verdict = Literal["redundant", "undecided", "needed", "no estimate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +216,8 @@ class Results(Sequence[PairResult]):
                     if r.pair not in pairs:
                         pairs.append(r.pair)
         return [
-            WarningRecord(code=code, pairs=pairs, text=text) for (code, text), pairs in found.items()
+            WarningRecord(code=code, pairs=pairs, text=text)
+            for (code, text), pairs in found.items()
         ]
 
     def to(self, unit: str) -> Results:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -143,7 +143,7 @@ def estimate(
         finished[task.key] = result
         if on_result is not None:
             on_result(result, len(finished), len(tasks))
-    return Results(with_verdicts([finished[task.key] for task in tasks], ci=ci), record)
+    return Results(with_verdicts([finished[task.key] for task in tasks], level=ci), record)
 
 
 def plan_tasks(
@@ -226,15 +226,24 @@ def run_task(task: Task) -> Reading:
     pair: LayerPair = store.pair(task.lower, task.upper, task.modality, states=states)
     return cast(
         Reading,
-        module.measure(
-            pair, threshold=task.threshold, ci=task.ci, seed=task.seed, **task.options
-        ),
+        module.measure(pair, threshold=task.threshold, ci=task.ci, seed=task.seed, **task.options),
     )
 
 
-def with_verdicts(results: Sequence[PairResult], *, ci: float | None) -> list[PairResult]:
-    """Return the results unchanged; verdicts are attached per measure and modality."""
-    return list(results)
+def with_verdicts(results: Sequence[PairResult], *, level: float | None) -> list[PairResult]:
+    """Return the results with verdicts; each measure and modality is one family of tests."""
+    judged = list(results)
+    families: dict[tuple[str, str], list[int]] = {}
+    for i, result in enumerate(results):
+        families.setdefault((result.measure, result.modality), []).append(i)
+    for family in families.values():
+        for i, judgement in zip(
+            family, verdicts([results[i] for i in family], level=level), strict=True
+        ):
+            judged[i] = replace(
+                results[i], verdict=judgement.verdict, p_adjusted=judgement.p_adjusted
+            )
+    return judged
 
 
 def parse_layers(text: str) -> list[int]:

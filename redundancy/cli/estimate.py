@@ -176,8 +176,10 @@ def _lines(record: Any, results: Any, *, resumed: int, folder: str) -> Any:
 
     run = record.run
     measures = ", ".join(results.measures)
-    yield Text(f"redundancy {record.provenance['redundancy']} · estimate · {measures} · seed "
-               f"{run.seed} · run {run.id}")
+    yield Text(
+        f"redundancy {record.provenance['redundancy']} · estimate · {measures} · seed "
+        f"{run.seed} · run {run.id}"
+    )
     yield Text(describe_store(record.provenance["store"]))
     yield Text("")
     yield from results_blocks(results)
@@ -231,5 +233,3 @@ def _argv() -> list[str]:
     import sys
 
     return ["redundancy", *sys.argv[1:]]
-
-

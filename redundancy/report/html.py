@@ -58,7 +58,10 @@ def render(record: RunRecord) -> str:
         sweeps=[_sweep(sweep) for sweep in record.sweeps],
         evaluations=_evaluations(record.evaluations),
         distances=[
-            {"modality": name, "svg": _svg(lambda ax, d=d: plots.plot_distances(d, ax=ax), 4.6, 3.8)}
+            {
+                "modality": name,
+                "svg": _svg(lambda ax, d=d: plots.plot_distances(d, ax=ax), 4.6, 3.8),
+            }
             for name, d in record.distances.items()
         ],
         plan=_plan(record.plan),
@@ -109,9 +112,7 @@ def _section(results: Results, marks: dict[tuple[str, str], str]) -> dict[str, A
     }
 
 
-def _table(
-    rows: Results, spec: MeasureSpec, marks: dict[tuple[str, str], str]
-) -> dict[str, Any]:
+def _table(rows: Results, spec: MeasureSpec, marks: dict[tuple[str, str], str]) -> dict[str, Any]:
     columns = [c for c in spec.columns if any(c.key in r.extras for r in rows)]
     decimals = decimals_for(r.estimate.value for r in rows)
     places = {

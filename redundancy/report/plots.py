@@ -134,9 +134,7 @@ def plot_ruler(results: Results, *, ax: Axes | None = None) -> Axes:
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_yticks(range(len(rows)), [f"{measure} · {modality}" for measure, modality in rows])
     step = max(1, len(pairs) // 16)
-    ax.set_xticks(
-        range(0, len(pairs), step), [f"{a}→{b}" for a, b in pairs[::step]], fontsize=8
-    )
+    ax.set_xticks(range(0, len(pairs), step), [f"{a}→{b}" for a, b in pairs[::step]], fontsize=8)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
