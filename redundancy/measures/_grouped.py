@@ -24,6 +24,7 @@ __all__ = [
     "p_values",
     "state_diagnostics",
     "summary_of",
+    "with_vision",
     "zero_norm_diagnostics",
 ]
 
@@ -93,6 +94,38 @@ def state_diagnostics(pair: LayerPair) -> tuple[Diagnostic, ...]:
                 ),
             )
     return ()
+
+
+def with_vision(
+    summary: PairSummary, values: NDArray[np.float64], what: str
+) -> tuple[NDArray[np.bool_], tuple[Diagnostic, ...]]:
+    """Which samples have both the captured values and vision tokens, and what was left out."""
+    known = np.logical_not(np.isnan(values).reshape(len(values), -1).any(axis=1))
+    notes: list[Diagnostic] = []
+    if not known.all():
+        notes.append(
+            Diagnostic(
+                code="not_captured",
+                severity="warning" if known.any() else "error",
+                message=(
+                    f"{int((~known).sum()):,} of {len(known):,} samples carry no {what} and are "
+                    "left out; extract them again to have it"
+                ),
+            )
+        )
+    if summary.vision_share is not None:
+        # Nothing to attend to: an exact zero that says nothing of the block.
+        blind = known & (summary.vision_share == 0)
+        known = known & ~blind
+        if blind.any():
+            notes.append(
+                Diagnostic(
+                    code="no_vision",
+                    severity="info" if known.any() else "error",
+                    message=f"{int(blind.sum()):,} samples without an image are left out",
+                )
+            )
+    return known, tuple(notes)
 
 
 def _constant(x: NDArray[Any]) -> bool:
@@ -197,7 +230,8 @@ def p_values(
 
     Cluster t where there are at least 20 groups that differ. Otherwise the larger of cluster t
     and Chernoff's bound for the range, :math:`\exp(-G\, d(\bar y \| y_0))`, which needs no
-    variance: groups that happen to agree are not evidence of certainty.
+    variance: groups that happen to agree are not evidence of certainty. Where the range is
+    unbounded there is no such bound, and 1 is returned.
 
     For a ratio of sums :math:`\sum a_g / \sum b_g` the bound is applied to
     :math:`(a_g - \tau b_g) / \max b`, whose mean is below 0 exactly when the ratio is below the
@@ -208,14 +242,14 @@ def p_values(
         return below, above
     low, high = support
     width = high - low
+    if mean.n_groups < 2 or not math.isfinite(width):
+        return 1.0, 1.0
     shifted = (mean.totals - threshold * mean.weights) / mean.weights.max()
     null = (threshold - low) / width
     share = min(max(null + float(shifted.mean()) / width, 0.0), 1.0)
     range_p = math.exp(-mean.n_groups * float(binary_kl(share, null)))
-    # With one group or no spread there is no t statistic to be more careful than.
-    if mean.n_groups < 2:
-        return 1.0, 1.0
     if not mean.se:
+        # Without spread there is no t statistic to be more careful than.
         below = above = 0.0
     return (
         max(below, range_p) if share < null else 1.0,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from estimators import Diagnostic, Estimate, InputError
+from estimators import Estimate, InputError
 from estimators.intervals import cluster_mean
-from redundancy.measures._grouped import check_level, mean_estimate, p_values
+from redundancy.measures._grouped import check_level, mean_estimate, p_values, with_vision
 from redundancy.measures._spec import Column, MeasureSpec, Reading
 from redundancy.pairs import LayerPair
 
@@ -96,20 +96,7 @@ def measure(
             "from a vision-language model with this project's capture, attention included"
         )
     per_head = np.asarray(summary.var_per_head, dtype=np.float64)
-    known = ~np.isnan(per_head).any(axis=1)
-    notes: list[Diagnostic] = []
-    if not known.all():
-        missing = int((~known).sum())
-        notes.append(
-            Diagnostic(
-                code="no_attention",
-                severity="warning" if known.any() else "error",
-                message=(
-                    f"{missing:,} of {len(known):,} samples carry no attention on the image in "
-                    "this block and are left out"
-                ),
-            )
-        )
+    known, notes = with_vision(summary, per_head, "attention on the image")
     if not known.any():
         return Reading(
             estimate=Estimate(
@@ -118,7 +105,7 @@ def measure(
                 kind="estimate",
                 n=0,
                 method="mean over heads and samples",
-                diagnostics=tuple(notes),
+                diagnostics=notes,
             )
         )
     per_head = per_head[known]
