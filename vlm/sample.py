@@ -6,14 +6,16 @@ any final norm), so a model of L blocks has L + 1 states.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DEFAULT_THRESHOLDS", "CapturedSample", "TokenStatistics"]
+from vlm._errors import VLMError
+
+__all__ = ["DEFAULT_THRESHOLDS", "CapturedSample", "TokenStatistics", "merged"]
 
 DEFAULT_THRESHOLDS: tuple[float, ...] = (
     0.001,
@@ -41,7 +43,8 @@ class TokenStatistics:
     n_tokens : int
         Tokens of this modality in the sample.
     n_defined : ndarray of int32, shape (L + 1, L + 1)
-        Tokens whose distance is defined (neither state is the zero vector).
+        Tokens whose distance is defined (neither state is the zero vector); what the diagonal lacks
+        to `n_tokens` are the zero vectors of each layer.
     rho_sum : ndarray of float64, shape (L + 1, L + 1)
         Sum of rho_k(i, j) over the tokens where it is defined; symmetric, zero diagonal.
     thresholds : ndarray of float64, shape (t,)
@@ -66,6 +69,26 @@ class TokenStatistics:
     sq_norm: NDArray[np.float64]
 
 
+def merged(statistics: Iterable[TokenStatistics]) -> TokenStatistics:
+    """Sum of statistics taken at the same thresholds, as if all their tokens were one sample's.
+
+    Raises
+    ------
+    VLMError
+        If there is nothing to merge, or the thresholds or numbers of layers differ.
+    """
+    every = list(statistics)
+    if not every:
+        raise VLMError("there are no statistics to merge.")
+    if any(not np.array_equal(one.thresholds, every[0].thresholds) for one in every):
+        raise VLMError("statistics counted at different thresholds cannot be merged.")
+    if len({one.rho_sum.shape for one in every}) > 1:
+        raise VLMError("statistics of models with different numbers of layers cannot be merged.")
+    names = [name for name in TokenStatistics.__dataclass_fields__ if name != "thresholds"]
+    sums = {name: sum(getattr(one, name) for one in every) for name in names}
+    return TokenStatistics(thresholds=every[0].thresholds, **sums)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturedSample:
     """One sample as capture saw it.
@@ -78,13 +101,23 @@ class CapturedSample:
         What makes samples dependent: the image (or the prompt) they share.
     statistics : mapping of str to TokenStatistics
         By modality (``"vision"``, ``"text"``), over all tokens.
-    states : mapping of str to ndarray, shape (L + 1, k, d)
-        By modality, the states of the k kept tokens (all of them, a seeded subsample, or none), in
-        the model's precision (bfloat16 as ``ml_dtypes.bfloat16``).
+    states : mapping of str to ndarray, shape (len(layers), k, d)
+        By modality, the states of the k kept tokens (all of them or a seeded subsample) in the
+        kept `layers`, in the model's precision (bfloat16 as ``ml_dtypes.bfloat16``). Empty if no
+        tokens were asked for.
     positions : mapping of str to ndarray of int64, shape (k,)
         Positions of the kept tokens in the sample's own sequence, padding not counted.
+    layers : tuple of int
+        The layers, 0..L, whose states were kept.
     var_per_head : ndarray of float32, shape (L, H), or None
-        Attention mass on vision tokens of the query row that predicts the answer, per query head.
+        Attention mass on vision tokens of the query row that predicts the answer, per query head:
+        the last token of the prompt. 0 for a sample without vision.
+    vision_effect : ndarray of float32, shape (L, 2), or None
+        delta_l of Theorem 6, |f_text^l(V, T) - f_text^l(empty, T)|, on the true trajectory: in
+        column 0 over all text tokens (Frobenius norm), in column 1 of the token that predicts the
+        answer.
+    text_norm : ndarray of float32, shape (L, 2), or None
+        The norms of the true text output of block l, T_l, over the same tokens as `vision_effect`.
     n_vision, n_keys : int
         Vision tokens, and all tokens that the query row could attend to.
     row : mapping
@@ -96,7 +129,22 @@ class CapturedSample:
     statistics: Mapping[str, TokenStatistics]
     states: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     positions: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    layers: tuple[int, ...] = ()
     var_per_head: NDArray[np.float32] | None = None
+    vision_effect: NDArray[np.float32] | None = None
+    text_norm: NDArray[np.float32] | None = None
     n_vision: int = 0
     n_keys: int = 0
     row: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def relative_vision_effect(self) -> NDArray[np.float32] | None:
+        """delta_l / |T_l|, shape (L, 2): the share of a block's text output that vision made."""
+        if self.vision_effect is None or self.text_norm is None:
+            return None
+        return np.divide(
+            self.vision_effect,
+            self.text_norm,
+            out=np.zeros_like(self.vision_effect),
+            where=self.text_norm > 0.0,
+        )

@@ -1,0 +1,82 @@
+"""Raw records of the file formats that hold questions about images, each with where it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from pathlib import Path
+from typing import Any
+
+from vlm._errors import VLMError
+
+__all__ = ["count_rows", "dataset_rows", "json_rows", "parquet_rows"]
+
+
+def json_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            where = f"{path.name}, line {number}"
+            try:
+                yield where, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise VLMError(f"{where}: not a JSON object on one line: {error}") from error
+
+
+def parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as table:
+            number = 0
+            for batch in table.iter_batches(batch_size=64):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"{path.name}, row {number}", record
+    except pa.ArrowException as error:
+        raise VLMError(f"{path} is not a readable parquet file: {error}") from error
+
+
+def dataset_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    import datasets
+
+    try:
+        data = datasets.load_from_disk(str(path))
+    except FileNotFoundError as error:
+        raise VLMError(
+            f"{path} is not a dataset folder written by save_to_disk: {error}"
+        ) from error
+    if isinstance(data, datasets.DatasetDict):
+        raise VLMError(
+            f"{path} holds the splits {', '.join(data)}; name one of them, e.g. "
+            f"{path / next(iter(data))}."
+        )
+    for name, feature in data.features.items():
+        # Encoded bytes are handed on, so that nothing is decoded before it is needed.
+        if isinstance(feature, datasets.Image):
+            data = data.cast_column(name, datasets.Image(decode=False))
+        elif isinstance(getattr(feature, "feature", None), datasets.Image):
+            data = data.cast_column(name, datasets.List(datasets.Image(decode=False)))
+    for number, record in enumerate(data, start=1):
+        yield f"{path.name}, row {number}", record
+
+
+def count_rows(data: str | Path | Iterable[Mapping[str, Any]]) -> int | None:
+    """Number of rows, as far as it can be told without reading them; None otherwise."""
+    if not isinstance(data, str | Path):
+        return len(data) if isinstance(data, Sized) else None
+    path = Path(data)
+    if path.suffix == ".parquet" and path.is_file():
+        import pyarrow.parquet as pq
+
+        return int(pq.read_metadata(path).num_rows)
+    if path.is_file():
+        with path.open("rb") as stream:
+            return sum(1 for line in stream if line.strip())
+    if path.is_dir():
+        import datasets
+
+        return len(datasets.load_from_disk(str(path)))
+    return None
