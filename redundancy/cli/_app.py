@@ -10,7 +10,7 @@ from redundancy import __version__
 from redundancy.cli import demo, doctor, estimate, extract, ls, plan, report, skip
 from redundancy.cli._guarded import guarded
 
-__all__ = ["app"]
+__all__ = ["app", "commands"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +39,14 @@ def root(
     """
 
 
-for _module in (demo, extract, estimate, plan, skip, report, ls, doctor):
-    _name = _module.__name__.rpartition(".")[2]
+_MODULES = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (demo, extract, estimate, plan, skip, report, ls, doctor)
+}
+for _name, _module in _MODULES.items():
     app.command(_name, help=_module.__doc__)(guarded(_module.command))
+
+
+def commands() -> tuple[str, ...]:
+    """Return the names of the commands, in order."""
+    return tuple(_MODULES)

@@ -78,7 +78,7 @@ def print_json(document: Any) -> None:
 
 
 @contextmanager
-def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar with the time left on stderr and yield ``update(done, total)``.
 
     Without a terminal one line is written at most every ten seconds, so that logs stay readable.
@@ -93,7 +93,7 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int]
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
+def _bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
 
@@ -103,15 +103,15 @@ def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _lines(title: str) -> Callable[[int, int], None]:
+def _lines(title: str) -> Callable[[int, int | None], None]:
     from redundancy.report.numbers import duration
 
     started = last = time.monotonic()
 
-    def update(done: int, total: int) -> None:
+    def update(done: int, total: int | None) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= 10 and 0 < done < total:
+        if total is not None and now - last >= 10 and 0 < done < total:
             left = (now - started) / done * (total - done)
             print(f"{title}: {done} of {total}, {duration(left)} left", file=sys.stderr)
             last = now
