@@ -19,11 +19,13 @@ Need = Literal["states", "summary", "attention", "target"]
 class Column:
     """A further quantity that the table shows beside the headline.
 
-    `key` names it in `Reading.extras`, `header` heads its column.
+    `key` names it in `Reading.extras`, `header` heads its column; with `as_interval` the column shows
+    the extra's interval in place of its value.
     """
 
     key: str
     header: str
+    as_interval: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +97,7 @@ def _rebuild(
     p_redundant: float | None,
     p_needed: float | None,
 ) -> Reading:
-    return Reading(
-        estimate=estimate, extras=extras, p_redundant=p_redundant, p_needed=p_needed
-    )
+    return Reading(estimate=estimate, extras=extras, p_redundant=p_redundant, p_needed=p_needed)
 
 
 class MeasureFunction(Protocol):

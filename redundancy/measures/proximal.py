@@ -32,7 +32,7 @@ SPEC = MeasureSpec(
     redundant_when="above",
     default_threshold=0.95,
     paper="Definition 2, eq. (2)",
-    columns=(Column("certified", "certified"),),
+    columns=(Column("certified", "certified CI", as_interval=True),),
 )
 
 _SUPPORT = (0.0, 1.0)
@@ -108,7 +108,7 @@ def measure(
     if summary is None or summary.below is None:
         return _absent(
             Diagnostic(
-                code="not_counted",
+                code="not-counted",
                 severity="error",
                 message=(
                     f"tokens were not counted for layers {pair.label} while streaming, which is "

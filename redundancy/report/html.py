@@ -17,7 +17,7 @@ from redundancy.measures._spec import MeasureSpec
 from redundancy.record import EvaluationRecord, RunRecord
 from redundancy.report import plots
 from redundancy.report.numbers import MISSING, decimals_for, duration, interval, number, size
-from redundancy.report.tables import marks_of, verdict_legend, warning_marks
+from redundancy.report.tables import extra_text, marks_of, verdict_legend, warning_marks
 from redundancy.results import PairResult, Results
 
 if TYPE_CHECKING:
@@ -127,10 +127,7 @@ def _table(rows: Results, spec: MeasureSpec, marks: dict[tuple[str, str], str]) 
                 "label": r.label,
                 "value": number(r.estimate.value, decimals),
                 "ci": MISSING if ci is None else interval(ci.low, ci.high, decimals),
-                "extras": [
-                    number(r.extras[c.key].value if c.key in r.extras else None, places[c.key])
-                    for c in columns
-                ],
+                "extras": [extra_text(r, c, places[c.key]) for c in columns],
                 "n": f"{r.estimate.n:,}",
                 "groups": "" if r.estimate.n_groups is None else f"{r.estimate.n_groups:,}",
                 "verdict": r.verdict or "",

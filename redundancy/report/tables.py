@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from redundancy import registry
-from redundancy.measures._spec import MeasureSpec
+from redundancy.measures._spec import Column, MeasureSpec
 from redundancy.report.numbers import MISSING, count, decimals_for, interval, number
 from redundancy.results import PairResult, Results
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["STYLES", "marks_of", "results_blocks", "verdict_legend", "warning_marks"]
+__all__ = ["STYLES", "extra_text", "marks_of", "results_blocks", "verdict_legend", "warning_marks"]
 
 STYLES = {
     "redundant": "green",
@@ -79,7 +79,7 @@ def results_table(
         cells = [Text(r.label), Text(number(r.estimate.value, decimals))]
         if level is not None:
             cells.append(Text(MISSING if ci is None else interval(ci.low, ci.high, decimals)))
-        cells += [Text(number(_value(r, c.key), places[c.key])) for c in columns]
+        cells += [Text(extra_text(r, c, places[c.key])) for c in columns]
         if has_verdict:
             word = r.verdict or ""
             cells.append(Text(word, style=STYLES.get(word, "")))
@@ -99,6 +99,16 @@ def verdict_legend(rows: Sequence[PairResult], spec: MeasureSpec) -> str:
         f"{unit} · redundant: interval {side} ε = {threshold:g} · needed: interval {other} ε · "
         f"Holm over {count(len(rows), 'pair')}"
     )
+
+
+def extra_text(row: PairResult, column: Column, decimals: int) -> str:
+    """Return what a column shows of one result: its value, or its interval."""
+    extra = row.extras.get(column.key)
+    if extra is None:
+        return MISSING
+    if not column.as_interval:
+        return number(extra.value, decimals)
+    return MISSING if extra.ci is None else interval(extra.ci.low, extra.ci.high, decimals)
 
 
 def _value(row: PairResult, key: str) -> float | None:
