@@ -1,0 +1,217 @@
+"""A key-value cache layer that stores only the tokens that took part, at their own positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from vlm._errors import VLMError
+from vlm._rows import Rows
+from vlm.plan import SkipPlan
+
+__all__ = ["CompactLayer", "adopt", "cache_bytes"]
+
+
+class CompactLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no types here
+    """Cache layer whose length is that of the conversation, whatever it stores of it.
+
+    Position ids and masks are computed from the length a cache reports, so it reports all tokens
+    seen; the keys and values are those of the kept ones.
+
+    Attributes
+    ----------
+    keys, values : tensor, shape (batch, heads, kept, head dimension), or None
+    kept : int tensor, shape (batch, kept), or None
+        Position of every stored token in the conversation.
+    valid : bool tensor, shape (batch, kept), or None
+        Which stored tokens count, where rows have kept different numbers; None if all do.
+    length : int
+        Number of tokens seen.
+    plan : SkipPlan
+        The plan under which the cache is filled.
+    """
+
+    def __init__(self, plan: SkipPlan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.length = 0
+        self.kept: Tensor | None = None
+        self.valid: Tensor | None = None
+        self._coming: tuple[Tensor, Tensor | None, int] | None = None
+
+    @property
+    def stored(self) -> int:
+        """Number of tokens that keys and values are held for, per row."""
+        return 0 if self.kept is None else self.kept.shape[1]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every token seen is stored."""
+        return self.stored == self.length and self.valid is None
+
+    def expect(self, rows: Rows | None, batch: int, tokens: int, device: torch.device) -> None:
+        """Announce which of the `tokens` new ones the next `update` brings (None: all)."""
+        if rows is None:
+            index, valid = torch.arange(tokens, device=device).expand(batch, -1), None
+        else:
+            index, valid = rows.index, rows.valid
+        self._coming = (index + self.length, valid, tokens)
+
+    def all_positions(self) -> tuple[Tensor, Tensor | None]:
+        """Positions of the stored tokens and those announced, and which of them count."""
+        if self._coming is None:
+            raise _out_of_place()
+        index, valid, _ = self._coming
+        if self.kept is None:
+            return index, valid
+        kept = torch.cat([self.kept.to(index.device), index], dim=1)
+        if self.valid is None and valid is None:
+            return kept, None
+        parts = [
+            torch.ones_like(part, dtype=torch.bool) if known is None else known.to(part.device)
+            for known, part in ((self.valid, self.kept), (valid, index))
+        ]
+        return kept, torch.cat([part.to(index.device) for part in parts], dim=1)
+
+    def pass_over(self, tokens: int) -> None:
+        """Count tokens that left nothing here."""
+        self.length += tokens
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append what was announced; return all keys and values stored."""
+        if self._coming is None or self._coming[0].shape[1] != key_states.shape[-2]:
+            raise _out_of_place()
+        self.kept, self.valid = self.all_positions()
+        self.length += self._coming[2]
+        self._coming = None
+        if self.keys is None:
+            self.dtype, self.device = key_states.dtype, key_states.device
+            self.keys, self.values = key_states, value_states
+            self.is_initialized = True
+        else:
+            self.keys = torch.cat([self.keys, key_states], dim=-2)
+            self.values = torch.cat([self.values, value_states], dim=-2)
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Return the number of tokens seen, stored or not."""
+        return self.length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return length and offset of the mask over all tokens."""
+        return self.length + query_length, 0
+
+    def _select(self, select: Any) -> None:
+        if self.kept is not None:
+            self.keys, self.values, self.kept = map(select, (self.keys, self.values, self.kept))
+            self.valid = None if self.valid is None else select(self.valid)
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Follow a reordering of beams."""
+        self._select(lambda x: x.index_select(0, beam_idx.to(x.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every row."""
+        self._select(lambda x: x.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows of the batch."""
+        self._select(lambda x: x[indices.to(x.device), ...])
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last tokens of the conversation; the number is given as negative."""
+        if tokens_to_remove > 0:
+            raise ValueError(
+                f"crop takes the number of tokens to remove as a negative one, not "
+                f"{tokens_to_remove}."
+            )
+        self.length = max(0, self.length + tokens_to_remove)
+        if self.kept is None or tokens_to_remove == 0:
+            return
+        stay = self.kept < self.length
+        if self.valid is not None:
+            stay = stay & self.valid
+        # Columns that hold no row's token any more are given back.
+        columns = stay.any(dim=0).nonzero().squeeze(1)
+        self.kept, stay = self.kept[:, columns], stay[:, columns]
+        self.valid = None if bool(stay.all()) else stay
+        self.keys, self.values = (
+            x.index_select(-2, columns.to(x.device)) for x in (self.keys, self.values)
+        )
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.keys = self.values = self.kept = self.valid = self._coming = None
+        self.is_initialized = False
+        self.length = 0
+
+
+def _out_of_place() -> VLMError:
+    return VLMError(
+        "this cache was filled under a skip plan and is used without it; go on inside the same "
+        "skipping(model, plan), or begin with a new cache."
+    )
+
+
+def adopt(cache: Any, plan: SkipPlan) -> None:
+    """Put compact layers where a plan hides tokens, or refuse the cache.
+
+    Raises
+    ------
+    VLMError
+        For caches other than a plain `DynamicCache`, and for one filled outside this plan.
+    """
+    if not isinstance(cache, DynamicCache) or cache.offloading:
+        kind = (
+            f"an offloading {type(cache).__name__}"
+            if getattr(cache, "offloading", False)
+            else (f"a {type(cache).__name__}")
+        )
+        raise VLMError(
+            f"plans work with DynamicCache, not with {kind}; leave cache_implementation at its "
+            "default."
+        )
+    while len(cache.layers) < plan.n_layers:
+        cache.layers.append(DynamicLayer())
+    for number in range(plan.n_layers):
+        layer = cache.layers[number]
+        compact = isinstance(layer, CompactLayer)
+        if not compact and type(layer) is not DynamicLayer:
+            raise VLMError(
+                f"layer {number} has a {type(layer).__name__} (a sliding window or the like), "
+                "which plans do not support."
+            )
+        wanted = not plan.active_vision(number)
+        if compact and wanted and layer.plan == plan:
+            continue
+        if compact or (wanted and layer.get_seq_length() > 0):
+            raise VLMError(
+                "the cache was filled without this plan; begin with an empty cache inside "
+                "skipping(model, plan)."
+            )
+        if wanted:
+            cache.layers[number] = CompactLayer(plan)
+
+
+def cache_bytes(cache: Any) -> int:
+    """Bytes that the keys and values of a cache take.
+
+    Examples
+    --------
+    >>> import torch
+    >>> cache = DynamicCache()
+    >>> _ = cache.update(torch.zeros(1, 2, 5, 4), torch.zeros(1, 2, 5, 4), 0)
+    >>> cache_bytes(cache)
+    320
+    """
+    total = 0
+    for layer in cache.layers:
+        for tensor in (layer.keys, layer.values):
+            if isinstance(tensor, Tensor):
+                total += tensor.numel() * tensor.element_size()
+    return total
