@@ -11,10 +11,11 @@ from pathlib import Path
 
 __all__ = ["SIBLINGS", "check_siblings"]
 
+_HOME = Path(__file__).resolve().parent.parent
 SIBLINGS = ("estimators", "probes", "vlm")
 
 
-def check_siblings(home: Path = Path(__file__).resolve().parent.parent) -> None:
+def check_siblings(home: Path = _HOME) -> None:
     """Raise ImportError unless every sibling package was found next to this one.
 
     Raises

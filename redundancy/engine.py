@@ -192,8 +192,8 @@ def _dask(
             if future.status == "error":
                 yield Outcome(index, None, f"its worker process failed: {future.exception()}")
             else:
-                _, answer, error = future.result()
-                if error is not None:
-                    raise error
+                _, answer, failure = future.result()
+                if failure is not None:
+                    raise failure
                 yield Outcome(index, answer)
             future.release()

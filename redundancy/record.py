@@ -1,8 +1,8 @@
 """The run record: everything a run was told and found, as versioned plain JSON.
 
 The structures below *are* the format; `json_schema` publishes them. Numbers that JSON cannot hold
-are said in words: no estimate is ``value: null`` with ``status: "none"``; an open end of an interval
-is ``null``.
+are said in words: no estimate is ``value: null`` with ``status: "none"``; an open end of an
+interval is ``null``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -309,7 +310,7 @@ def _choose_pairs(
         )
     if isinstance(pairs, str):
         kinds = {
-            "adjacent": lambda: list(zip(layers[:-1], layers[1:], strict=True)),
+            "adjacent": lambda: list(itertools.pairwise(layers)),
             "first": lambda: [(layers[0], layer) for layer in layers[1:]],
             "all": lambda: [(a, b) for i, a in enumerate(layers) for b in layers[i + 1 :]],
         }

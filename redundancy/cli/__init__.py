@@ -1,7 +1,7 @@
 """The command line: one file per command, heavy imports inside the functions.
 
-Exit codes: 0 done; 1 a defect of this package; 2 usage or unreadable input; 3 with ``--strict`` where
-some pair has no trustworthy estimate; 130 interrupted.
+Exit codes: 0 done; 1 a defect of this package; 2 usage or unreadable input; 3 with ``--strict``
+where some pair has no trustworthy estimate; 130 interrupted.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ __all__ = ["render"]
 
 _HEAD = """# Command line
 
-Exit codes: 0 done; 1 a defect of this package; 2 usage or unreadable input, said in one sentence; 3 with
-`--strict` where some pair has no trustworthy estimate; 130 interrupted, with the line that resumes the run.
-Results go to stdout and everything else to stderr; with `--json` stdout is exactly one JSON document.
+Exit codes: 0 done; 1 a defect of this package; 2 usage or unreadable input, said in one sentence;
+3 with `--strict` where some pair has no trustworthy estimate; 130 interrupted, with the line that
+resumes the run. Results go to stdout and everything else to stderr; with `--json` stdout is exactly
+one JSON document.
 """
 
 

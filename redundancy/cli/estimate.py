@@ -1,7 +1,7 @@
 """Estimate redundancy between layers of saved activations.
 
-ACTS is a store that `redundancy extract` wrote, or your own .npz, .npy or .safetensors file with one
-array per layer (keys 0, 1, ... or layer_0, layer_1, ...; optionally groups and target).
+ACTS is a store that `redundancy extract` wrote, or your own .npz, .npy or .safetensors file with
+one array per layer (keys 0, 1, ... or layer_0, layer_1, ...; optionally groups and target).
 
 Examples:
 

@@ -1,8 +1,8 @@
 """Run a model over data once and save what its layers hold.
 
 MODEL is a folder or a hub id. DATA is a JSONL or parquet file with image (or images), question,
-answer and choices, or a saved Hugging Face data set. Sums over all tokens are always kept; --tokens K
-keeps the states of K tokens per sample and kind, which the informational measures need.
+answer and choices, or a saved Hugging Face data set. Sums over all tokens are always kept;
+--tokens K keeps the states of K tokens per sample and kind, which the informational measures need.
 
 Examples:
 

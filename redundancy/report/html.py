@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ import msgspec
 from redundancy import registry
 from redundancy._files import write_atomic
 from redundancy.measures._spec import MeasureSpec
-from redundancy.record import EvaluationRecord, RunRecord
+from redundancy.record import EvaluationRecord, RunRecord, SweepRecord
 from redundancy.report import plots
-from redundancy.report.numbers import MISSING, decimals_for, duration, interval, number, size
+from redundancy.report.evaluations import SWEEP_TITLES, evaluation_row
+from redundancy.report.numbers import MISSING, decimals_for, duration, interval, number
 from redundancy.report.tables import extra_text, marks_of, verdict_legend, warning_marks
 from redundancy.results import PairResult, Results
 
@@ -60,7 +62,7 @@ def render(record: RunRecord) -> str:
         distances=[
             {
                 "modality": name,
-                "svg": _svg(lambda ax, d=d: plots.plot_distances(d, ax=ax), 4.6, 3.8),
+                "svg": _svg(partial(plots.plot_distances, d), 4.6, 3.8),
             }
             for name, d in record.distances.items()
         ],
@@ -90,7 +92,7 @@ def _ruler(results: Results) -> dict[str, Any] | None:
         if r.verdict:
             counts[r.verdict] = counts.get(r.verdict, 0) + 1
     return {
-        "svg": _svg(lambda ax: plots.plot_ruler(results, ax=ax), 8.4, 0.7 + 0.3 * rows),
+        "svg": _svg(partial(plots.plot_ruler, results), 8.4, 0.7 + 0.3 * rows),
         "counts": counts,
     }
 
@@ -107,7 +109,7 @@ def _section(results: Results, marks: dict[tuple[str, str], str]) -> dict[str, A
         "measure": results.measures[0],
         "title": spec.title,
         "paper": spec.paper,
-        "svg": _svg(lambda ax: plots.plot_measure(results, ax=ax), 6.4, 3.2) if drawable else None,
+        "svg": _svg(partial(plots.plot_measure, results), 6.4, 3.2) if drawable else None,
         "tables": tables,
     }
 
@@ -146,53 +148,17 @@ def _table(rows: Results, spec: MeasureSpec, marks: dict[tuple[str, str], str]) 
     }
 
 
-def _sweep(sweep: Any) -> dict[str, Any]:
-    titles = {
-        "late": "Late entry: the first layers run without vision tokens",
-        "exit": "Early exit: the last layers run without vision tokens",
-        "drop": "Dropped layers, one at a time",
-        "single": "Vision tokens left out of one layer at a time",
-    }
+def _sweep(sweep: SweepRecord) -> dict[str, Any]:
     return {
-        "title": titles[sweep.kind],
-        "svg": _svg(lambda ax: plots.plot_sweep(sweep, ax=ax), 4.4, 3.1),
-        "rows": [_evaluation(p.evaluation, None) | {"layer": p.layer} for p in sweep.points],
+        "title": SWEEP_TITLES[sweep.kind],
+        "svg": _svg(partial(plots.plot_sweep, sweep), 4.4, 3.1),
+        "rows": [evaluation_row(p.evaluation) | {"layer": p.layer} for p in sweep.points],
     }
 
 
 def _evaluations(records: list[EvaluationRecord]) -> list[dict[str, Any]]:
     base = records[0] if records else None
-    return [_evaluation(r, base) for r in records]
-
-
-def _evaluation(r: EvaluationRecord, base: EvaluationRecord | None) -> dict[str, Any]:
-    def share(e: Any) -> str:
-        if e is None or e.value is None:
-            return MISSING
-        text = f"{100 * e.value:.1f}%"
-        if e.ci is not None and e.ci.low is not None and e.ci.high is not None:
-            text += f" ({100 * e.ci.low:.1f} – {100 * e.ci.high:.1f})"
-        return text
-
-    def relative(name: str, text: Callable[[float], str]) -> str:
-        value = getattr(r, name)
-        if value is None:
-            return MISSING
-        whole = getattr(base, name) if base is not None else None
-        if not whole or r is base:
-            return text(value)
-        return f"{text(value)} ({100 * (value / whole - 1):+.1f}%)"
-
-    return {
-        "name": r.name,
-        "n": f"{r.n:,}",
-        "accuracy": share(r.accuracy),
-        "agreement": share(r.agreement),
-        "prefill": relative("prefill_s", duration),
-        "flops": relative("prefill_flops", lambda v: f"{v:.3g}"),
-        "kv": relative("kv_bytes", size),
-        "by_task": {task: f"{100 * v:.1f}%" for task, v in r.by_task.items()},
-    }
+    return [evaluation_row(r, base) for r in records]
 
 
 def _plan(plan: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -248,7 +214,7 @@ def _csv(results: Results) -> str:
     return out.getvalue()
 
 
-def _svg(draw: Callable[[Axes], object], width: float, height: float) -> Markup:
+def _svg(draw: Callable[..., Axes], width: float, height: float) -> Markup:
     """Draw into an SVG that takes its ink from the page."""
     import matplotlib
 
@@ -258,7 +224,7 @@ def _svg(draw: Callable[[Axes], object], width: float, height: float) -> Markup:
 
     with plots.style(_INK):
         figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.add_subplot())
+        draw(ax=figure.add_subplot())
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -268,4 +234,4 @@ def _svg(draw: Callable[[Axes], object], width: float, height: float) -> Markup:
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     # matplotlib escapes the labels it is given, so this is markup of our own making.
-    return Markup(text)  # noqa: S704
+    return Markup(text)

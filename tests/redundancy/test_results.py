@@ -65,8 +65,13 @@ def some_results() -> Results:
     return Results(
         [
             PairResult(
-                pair=(0, 1), measure="informational", estimate=first, threshold=math.log(2),
-                verdict="undecided", p_adjusted=0.4, extras={"ratio": ratio},
+                pair=(0, 1),
+                measure="informational",
+                estimate=first,
+                threshold=math.log(2),
+                verdict="undecided",
+                p_adjusted=0.4,
+                extras={"ratio": ratio},
             ),  # fmt: skip
             PairResult(pair=(1, 2), measure="informational", estimate=none, verdict="no estimate"),
         ]

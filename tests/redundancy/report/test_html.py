@@ -52,8 +52,12 @@ def record(n_pairs: int = 8):
             )
             results.append(
                 PairResult(
-                    pair=(layer, layer + 1), measure="geometric", estimate=e, modality=modality,
-                    threshold=0.05, verdict="redundant" if layer < 3 else "needed",
+                    pair=(layer, layer + 1),
+                    measure="geometric",
+                    estimate=e,
+                    modality=modality,
+                    threshold=0.05,
+                    verdict="redundant" if layer < 3 else "needed",
                 )  # fmt: skip
             )
     evaluation = EvaluationRecord(
