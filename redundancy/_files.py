@@ -29,6 +29,7 @@ __all__ = [
     "TEMPORARY_PREFIX",
     "atomic_file",
     "fsync_directory",
+    "held",
     "is_abandoned",
     "read_bytes",
     "read_json",
@@ -204,6 +205,14 @@ def sha256_file(path: Path, *, chunk: int = 2**20) -> str:
         while block := handle.read(chunk):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep a finished file from counting as abandoned while what belongs to it is written."""
+    with path.open("rb") as handle:
+        _lock(handle)
+        yield
 
 
 def is_abandoned(path: Path, *, min_age_s: float = 60.0) -> bool:

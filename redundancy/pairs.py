@@ -1,4 +1,4 @@
-"""`LayerPair`: the states of two layers for the same tokens, and what a measure may know of them."""
+"""`LayerPair`: two layers seen on the same tokens, which is all that a measure gets to know."""
 
 from __future__ import annotations
 
@@ -113,6 +113,10 @@ class LayerPair:
                     "expected; both layers, groups and target must describe the same tokens"
                 )
 
+    def __repr__(self) -> str:
+        kept = "sums only" if self.x_lower is None else f"{self.n:,} tokens"
+        return f"LayerPair({self.label}, {self.modality}, {kept})"
+
     @property
     def label(self) -> str:
         """The pair as tables print it, e.g. ``0→1``."""
@@ -122,3 +126,10 @@ class LayerPair:
     def n(self) -> int:
         """Number of tokens whose states are at hand."""
         return 0 if self.x_lower is None else len(self.x_lower)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of distinct groups: what intervals rest on."""
+        if self.x_lower is None:
+            return 0 if self.summary is None else len(np.unique(self.summary.groups))
+        return self.n if self.groups is None else len(np.unique(self.groups))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from estimators import InputError
+from redundancy._files import sha256_file
 from redundancy.store._statistics import Statistics
 from redundancy.store._tensors import LazyArray
 
@@ -84,17 +86,17 @@ class ArraySource:
         target: Mapping[str, NDArray[Any]] | None,
         *,
         path: str | None = None,
-        sha256: str | None = None,
     ) -> None:
         self._arrays = arrays
         self._groups = groups
         self._target = target or {}
-        self._path, self._sha256 = path, sha256
+        self._sha256: str | None = None
         self.modalities = tuple(arrays)
         self.layers = tuple(sorted(arrays[self.modalities[0]]))
         self.n_layers = self.layers[-1]
         self.independent = groups is None
         self.handle = path
+        self.model: str | None = None
         if groups is None:
             count = max(self.n_tokens(modality) for modality in self.modalities)
             self._labels: NDArray[Any] = np.arange(count)
@@ -103,8 +105,11 @@ class ArraySource:
         self.n_samples = len(self._labels)
 
     def describe(self) -> dict[str, Any]:
+        if self._sha256 is None and self.handle is not None:
+            # Of the whole file, so that results say what they were computed of; once, when asked.
+            self._sha256 = sha256_file(Path(self.handle))
         return {
-            "path": self._path,
+            "path": self.handle,
             "sha256": self._sha256,
             "model": None,
             "revision": None,
@@ -165,7 +170,6 @@ def source_from_arrays(
     target: Any = None,
     *,
     path: str | None = None,
-    sha256: str | None = None,
 ) -> ArraySource:
     """Check a user's arrays and make a source of them; values may be arrays or `LazyArray`."""
     if not isinstance(arrays, Mapping) or not arrays:
@@ -206,9 +210,7 @@ def source_from_arrays(
             word: np.repeat(np.arange(shape[0]), shape[1] if len(shape) == 2 else 1)
             for word, shape in shapes.items()
         }
-    return ArraySource(
-        checked, labels, _per_token(target, shapes, "target"), path=path, sha256=sha256
-    )
+    return ArraySource(checked, labels, _per_token(target, shapes, "target"), path=path)
 
 
 def _layers(layers: Mapping[Any, Any], modality: str) -> dict[int, LazyArray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,9 @@ class DiskSource:
         self.modalities = tuple(self.manifest.modalities)
         self.independent = self.manifest.independent
         self.handle = str(folder)
+        self.model = self.manifest.model
         self._tokens: dict[str, tuple[list[NDArray[np.int64]], NDArray[np.int64]]] = {}
+        self._groups: NDArray[np.int64] | None = None
         self._statistics: dict[str, Statistics | None] = {}
 
     def reopen(self) -> DiskSource:
@@ -146,10 +149,11 @@ class DiskSource:
     def sample_groups(self) -> NDArray[Any]:
         if self.independent:
             return np.arange(self.n_samples)
-        codes: dict[str, int] = {}
-        return np.array(
-            [codes.setdefault(row.group, len(codes)) for _, _, row in self._rows], dtype=np.int64
-        )
+        if self._groups is None:
+            codes: dict[str, int] = {}
+            groups = [codes.setdefault(row.group, len(codes)) for _, _, row in self._rows]
+            self._groups = np.array(groups, dtype=np.int64)
+        return self._groups
 
     def n_tokens(self, modality: str) -> int:
         return len(self._token_index(modality)[1])
@@ -203,13 +207,14 @@ class DiskSource:
             if f"sample/{name}" not in file:
                 continue
             seen = True
-            flat, shapes = file.read(f"sample/{name}"), file.read(f"shape/{name}")
-            self._expect(shard, shapes.ndim == 2 and len(shapes) == len(shard.places), name)
+            flat, shapes = file.read(f"sample/{name}").reshape(-1), file.read(f"shape/{name}")
+            sound = shapes.dtype == np.int64 and shapes.ndim == 2 and shapes.shape[1] <= 16
+            self._expect(shard, sound and len(shapes) == len(shard.places), name)
             start = 0
             for place, shape in zip(shard.places.tolist(), shapes.tolist(), strict=True):
                 if min(shape, default=0) < 0:
                     continue
-                size = int(np.prod(shape, dtype=np.int64))
+                size = math.prod(shape)
                 self._expect(shard, start + size <= flat.size, name)
                 if place >= 0:
                     found[place] = flat[start : start + size].reshape(shape)
@@ -217,11 +222,14 @@ class DiskSource:
         return found if seen else None
 
     def _check(self, sidecar: Sidecar, path: Path) -> None:
+        every = list(range(self.manifest.n_layers + 1))
         if tuple(sidecar.layers) != tuple(self.manifest.layers):
             raise InputError(
                 f"{path} holds the layers {sidecar.layers}, store.json names "
                 f"{self.manifest.layers}; it belongs to another store: move it out"
             )
+        if sidecar.statistics_layers not in ([], every, self.manifest.layers):
+            raise InputError(f"{path} holds sums about unknown layers; it belongs to another store")
         unknown = set(sidecar.tokens) - set(self.manifest.modalities)
         if unknown:
             raise InputError(

@@ -18,7 +18,6 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from estimators import InputError
-from redundancy._files import sha256_file
 from redundancy.store._arrays import layer_number, source_from_arrays
 from redundancy.store._disk import DiskSource
 from redundancy.store._store import ActivationStore
@@ -77,13 +76,11 @@ def open_source(path: str | Path | ActivationStore) -> ActivationStore:
             for name, found in extras.items()
         }
         loaded = {name: _common(value, arrays) for name, value in loaded.items()}
-        # A checksum over the whole file: results say of what they were computed.
         source = source_from_arrays(
             arrays,
             groups=loaded["groups"],
             target=loaded["target"],
             path=str(path),
-            sha256=sha256_file(path),
         )
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}") from error

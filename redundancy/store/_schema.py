@@ -54,8 +54,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     layers: Annotated[list[Layer], Meta(min_length=1, max_length=100_000)]
     dims: Annotated[int, Meta(ge=1, le=2**31)] | None
     modalities: Annotated[list[Word], Meta(min_length=1, max_length=1000)]
-    tokens: Annotated[int, Meta(ge=0)] | Literal["all"]
-    seed: int
+    tokens: Count | Literal["all"]
+    seed: Count
     thresholds: list[float]
     dataset: dict[str, Any] | None
     settings: dict[str, Any]

@@ -29,6 +29,9 @@ class Source(Protocol):
     def modalities(self) -> tuple[str, ...]: ...
 
     @property
+    def model(self) -> str | None: ...
+
+    @property
     def n_samples(self) -> int: ...
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -43,7 +43,12 @@ class Statistics:
     arrays: Mapping[str, NDArray[Any]]
 
     def pair(
-        self, lower: int, upper: int, groups: NDArray[Any], ids: Sequence[str], name: str
+        self,
+        lower: int,
+        upper: int,
+        groups: NDArray[Any],
+        sample_id: Callable[[int], str],
+        name: str,
     ) -> PairSummary | None:
         """Sums of one pair of layers, or None where they were not kept for these layers."""
         if lower not in self.layers or upper not in self.layers:
@@ -54,8 +59,8 @@ class Statistics:
         if bad.any():
             raise InputError(
                 f"{name}: the distances of {int(bad.sum()):,} of {len(rho):,} samples are NaN or "
-                f"infinite, first in sample {ids[int(np.argmax(bad))]!r}; the model overflows "
-                "there: capture it again in bfloat16 or float32, or remove those samples"
+                f"infinite, first in sample {sample_id(int(np.argmax(bad)))!r}; the model "
+                "overflows there: capture it again in bfloat16 or float32, or remove those samples"
             )
         below = square = None
         if j == i + 1:
@@ -77,10 +82,8 @@ class Statistics:
         return below, self.arrays[f"sq_dist_{which}"][:, index].astype(np.float64)
 
 
-def stack(
-    samples: Sequence[TokenStatistics | None], thresholds: NDArray[np.float64], ids: Sequence[str]
-) -> dict[str, NDArray[Any]] | None:
-    """Stack the sums of samples; None stands for a sample without tokens of that modality."""
+def stack(samples: Sequence[TokenStatistics | None]) -> dict[str, NDArray[Any]] | None:
+    """Stack the sums of samples of one kind; None stands for one without tokens of the modality."""
     known = next((one for one in samples if one is not None), None)
     if known is None:
         return None
@@ -89,21 +92,9 @@ def stack(
         for name in STACKED
     }
     arrays["n_tokens"] = np.zeros(len(samples), dtype=np.int64)
-    for row, (one, sample) in enumerate(zip(samples, ids, strict=True)):
-        if one is None:
-            continue
-        if not np.array_equal(one.thresholds, thresholds):
-            raise InputError(
-                f"sample {sample!r} was counted at the thresholds {one.thresholds.tolist()}, the "
-                f"store keeps {thresholds.tolist()}; capture with the store's thresholds"
-            )
-        arrays["n_tokens"][row] = one.n_tokens
-        for name in STACKED:
-            value = getattr(one, name)
-            if value.shape != arrays[name].shape[1:]:
-                raise InputError(
-                    f"{name} of sample {sample!r} has shape {value.shape}, of the samples before "
-                    f"it {arrays[name].shape[1:]}; one store holds one set of layers"
-                )
-            arrays[name][row] = value
+    for row, one in enumerate(samples):
+        if one is not None:
+            arrays["n_tokens"][row] = one.n_tokens
+            for name in STACKED:
+                arrays[name][row] = getattr(one, name)
     return arrays

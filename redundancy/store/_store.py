@@ -253,8 +253,9 @@ class ActivationStore(StoreReader):
         words = self.modalities if modality is None else (self._modality(modality),)
         keys = []
         for word in words:
-            known = self._known_layers(word)
-            chosen = sorted({int(layer) for layer in (known if layers is None else layers)})
+            known = self._all_layers(word)
+            default = self.layers if self._source.n_tokens(word) else known
+            chosen = sorted({int(layer) for layer in (default if layers is None else layers)})
             absent = [layer for layer in chosen if layer not in known]
             if absent:
                 raise InputError(f"the store has no layer {absent[0]}; it has {span(known)}")
@@ -272,8 +273,9 @@ class ActivationStore(StoreReader):
         if statistics is None:
             return None
         name = f"layers {lower}→{upper} ({word})"
-        ids = [row["id"] for row in self.samples] if self.n_samples else []
-        found = statistics.pair(lower, upper, self.sample_groups, ids, name)
+        found = statistics.pair(
+            lower, upper, self.sample_groups, lambda index: str(self.samples[index]["id"]), name
+        )
         per_head, share = self._attention(upper)
         return None if found is None else replace(found, var_per_head=per_head, vision_share=share)
 
@@ -345,8 +347,8 @@ class ActivationStore(StoreReader):
     def __repr__(self) -> str:
         kept = " + ".join(f"{word} {self.n_tokens(word):,}" for word in self.modalities)
         where = "in memory" if self.handle is None else self.handle
-        model = f" {self.info['model']}," if self.info.get("model") else ""
-        dtype = self.info["dtype"] or "sums only"
+        model = f" {self._source.model}," if self._source.model else ""
+        dtype = self._source.dtype(self.modalities[0]) or "sums only"
         return (
             f"ActivationStore({where}:{model} {self.n_samples:,} samples, {kept} tokens, layers "
             f"{span(self.layers)}, {dtype})"
@@ -362,7 +364,7 @@ class ActivationStore(StoreReader):
         *,
         states: bool,
     ) -> LayerPair:
-        known = self._known_layers(word)
+        known = self._all_layers(word)
         for layer in (lower, upper):
             if layer not in known:
                 raise InputError(f"the store has no layer {layer}; it has {span(known)}")
@@ -387,11 +389,10 @@ class ActivationStore(StoreReader):
             return None, share
         return per_head[:, upper - 1], share
 
-    def _known_layers(self, word: str) -> tuple[int, ...]:
+    def _all_layers(self, word: str) -> tuple[int, ...]:
+        """Layers with states or sums: sums may cover more than the layers kept."""
         statistics = self._source.statistics(word)
-        if self._source.n_tokens(word) > 0 or statistics is None:
-            return self.layers
-        return statistics.layers
+        return tuple(sorted({*self.layers, *(statistics.layers if statistics else ())}))
 
     def _on_disk(self, what: str) -> DiskSource:
         if not isinstance(self._source, DiskSource):

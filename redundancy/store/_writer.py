@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import InputError
-from redundancy._files import atomic_file, write_sealed
+from redundancy._files import atomic_file, held, write_sealed
 from redundancy.store._schema import Manifest, SampleRow, Sidecar, encode_row, sample_order
-from redundancy.store._statistics import stack
+from redundancy.store._statistics import STACKED, stack
 from redundancy.store._tensors import LazyArray, write_tensors
 from vlm.sample import CapturedSample
 
@@ -66,6 +66,7 @@ class StoreWriter:
         self._buffer: list[tuple[CapturedSample, SampleRow]] = []
         self._bytes = self._row_bytes = 0
         self._since = 0.0
+        self._kinds: dict[str, Any] = {}
         self.n_written = 0
 
     def add(self, sample: CapturedSample) -> bool:
@@ -165,9 +166,46 @@ class StoreWriter:
                 )
         row = SampleRow(id=sample.id, group=sample.group, row=encode_row(sample.row, sample.id))
         try:
-            return row, len(msgspec.json.encode(row))
+            size = len(msgspec.json.encode(row))
         except (UnicodeEncodeError, ValueError) as error:
             raise InputError(f"{name}: its id or group is not valid text ({error})") from None
+        if size > _MAX_ROW_BYTES:
+            raise InputError(
+                f"{name}: its record has {size:,} bytes as JSON, at most {_MAX_ROW_BYTES:,} are "
+                "kept; leave out the largest field"
+            )
+        self._check_kinds(sample)
+        return row, size
+
+    def _check_kinds(self, sample: CapturedSample) -> None:
+        """Refuse a sample that the shard could not hold now, not when others wait with it."""
+        thresholds = np.asarray(self._manifest.thresholds)
+        kinds: dict[str, Any] = {}
+        for modality, states in sample.states.items():
+            kinds[f"dtype and width of {modality} states"] = (states.dtype.name, states.shape[2])
+        for one in sample.statistics.values():
+            if not np.array_equal(one.thresholds, thresholds):
+                raise InputError(
+                    f"sample {sample.id!r} was counted at the thresholds "
+                    f"{np.asarray(one.thresholds).tolist()}, the store keeps "
+                    f"{thresholds.tolist()}; capture with the store's thresholds"
+                )
+            size = len(one.rho_sum)
+            if size not in (self._manifest.n_layers + 1, len(self._manifest.layers)):
+                raise InputError(
+                    f"the sums of sample {sample.id!r} are about {size} layers; the store is about "
+                    f"{self._manifest.n_layers + 1}, and keeps {len(self._manifest.layers)}"
+                )
+            kinds["layers of the sums"] = size
+            for field in STACKED:
+                kinds[f"shape of {field}"] = getattr(one, field).shape
+        for name, had in self._kinds.items():
+            if name in kinds and kinds[name] != had:
+                raise InputError(
+                    f"{name}: {kinds[name]} in sample {sample.id!r}, {had} in those before; one "
+                    "store holds one kind"
+                )
+        self._kinds.update(kinds)
 
 
 def write_shard(
@@ -183,7 +221,9 @@ def write_shard(
     states = [key for key in tensors if key.startswith("states/")]
     try:
         with contextlib.ExitStack() as undo:
+            # Undone from the last to the first: a sidecar must never stand without its shard.
             undo.callback(shard.unlink, missing_ok=True)
+            undo.callback((folder / f"{name}.json").unlink, missing_ok=True)
             with atomic_file(shard, replace=False) as handle:
                 digests = write_tensors(handle, tensors)
             sidecar = Sidecar(
@@ -201,7 +241,8 @@ def write_shard(
                 },
                 samples=list(rows),
             )
-            write_sealed(folder / f"{name}.json", sidecar, indent=None, replace=False)
+            with held(shard):
+                write_sealed(folder / f"{name}.json", sidecar, indent=None, replace=False)
             undo.pop_all()
     except OSError as error:
         raise InputError(
@@ -229,21 +270,14 @@ def _pack(
 ) -> tuple[dict[str, NDArray[Any]], list[int]]:
     """The tensors of a shard, and the layers that its sums are about."""
     tensors: dict[str, NDArray[Any]] = {}
-    ids = [sample.id for sample in samples]
-    thresholds = np.asarray(manifest.thresholds, dtype=np.float64)
     every = list(range(manifest.n_layers + 1))
     statistics_layers = manifest.layers
     for modality in manifest.modalities:
-        stacked = stack([sample.statistics.get(modality) for sample in samples], thresholds, ids)
+        stacked = stack([sample.statistics.get(modality) for sample in samples])
         for name, array in (stacked or {}).items():
             tensors[f"statistics/{modality}/{name}"] = array
         if stacked is not None:
             size = stacked["rho_sum"].shape[1]
-            if size not in (len(every), len(manifest.layers)):
-                raise InputError(
-                    f"the sums of sample {ids[0]!r} are about {size} layers; the store is about "
-                    f"{len(every)}, and keeps {len(manifest.layers)}"
-                )
             statistics_layers = every if size == len(every) else manifest.layers
         tensors.update(_pack_states(samples, modality, manifest))
     names = [field.name for field in fields(CapturedSample) if field.name not in _BUILT_IN]
@@ -269,14 +303,6 @@ def _pack_states(
     if not kept:
         return {}
     states = [sample.states[modality] for _, sample in kept]
-    first = states[0]
-    for (_, sample), value in zip(kept, states, strict=True):
-        if value.dtype != first.dtype or value.shape[2] != first.shape[2]:
-            raise InputError(
-                f"{modality} states of sample {sample.id!r} are {value.dtype} of width "
-                f"{value.shape[2]}, of sample {kept[0][1].id!r} {first.dtype} of width "
-                f"{first.shape[2]}; one store holds one dtype and width"
-            )
     counts = [value.shape[1] for value in states]
     tensors = {
         f"states/{modality}/{layer}": np.concatenate([value[row] for value in states])
