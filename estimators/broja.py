@@ -1,0 +1,459 @@
+"""BROJA partial information decomposition with a certificate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import rel_entr
+
+from estimators._broja_certificate import certificate
+from estimators._broja_input import as_joint, as_marginals
+from estimators._broja_solve import solve_marginals
+from estimators._errors import InputError
+from estimators._types import Diagnostic, Interval
+
+__all__ = ["PID", "broja_pid", "broja_pid_many", "verify_certificate"]
+
+FloatArray = NDArray[np.float64]
+Atom = Literal["redundant", "unique_x", "unique_y", "synergistic"]
+
+ATOMS: tuple[Atom, ...] = ("redundant", "unique_x", "unique_y", "synergistic")
+_NATS_PER_BIT = math.log(2.0)
+# One millionth of a bit.
+DEFAULT_TOLERANCE = 1e-6 * _NATS_PER_BIT
+# The solver aims this much lower, so that rounding does not eat the tolerance.
+_AIM = 1e-3
+_ENOUGH = 0.05
+# f* enters the four atoms with these signs.
+_SIGN = {"redundant": -1.0, "unique_x": 1.0, "unique_y": 1.0, "synergistic": -1.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PID:
+    """A partial information decomposition of I(Z; X, Y), and the proof of it.
+
+    The target is always Z, axis 0; the sources are X, axis 1, and Y, axis 2.
+
+    Parameters
+    ----------
+    redundant, unique_x, unique_y : float
+        What X and Y both say of Z, what only X says, what only Y says; in `unit`.
+    synergistic : float or None
+        What only X and Y together say; None where the joint P(z, x, y) is not known.
+    unit : {"nats", "bits"}
+    bounds : tuple of float
+        ``f_low <= f* <= f_high`` of the program's value f*, in `unit`: the one interval from which
+        those of all four atoms follow.
+    gap : float
+        Width of the certificate, in `unit`.
+    tolerance : float
+        Largest gap that counts as certified, in `unit`.
+    information_x, information_y, information_xy : float or None
+        I(Z;X), I(Z;Y) and I(Z;X,Y), in `unit`.
+    dual : tuple of ndarray
+        ``lam[z, x]``, ``mu[z, y]`` in natural logs, -inf where the marginal is 0.
+    coupling : ndarray, shape (|Z|, |X|, |Y|)
+        The minimising joint distribution q.
+    n : int or None
+        Samples, where samples were given.
+    se : mapping or None
+        Standard error of each atom, where samples were given, in `unit`.
+    synergy_bracket : tuple of float or None
+        [shuffle-subtracted, plug-in] synergy, where samples were given.
+    params : mapping
+        How it was computed.
+    diagnostics : tuple of Diagnostic
+
+    Examples
+    --------
+    >>> p = np.zeros((2, 2, 2))
+    >>> for x in range(2):
+    ...     for y in range(2):
+    ...         p[x & y, x, y] = 1 / 4
+    >>> print(broja_pid(p).to("bits"))
+    PID of target Z (axis 0) by sources X (axis 1) and Y (axis 2), in bits
+      redundant 0.311278  unique_x 0.000000  unique_y 0.000000  synergistic 0.500000
+      certified: gap ... <= 1.0e-06
+    """
+
+    redundant: float
+    unique_x: float
+    unique_y: float
+    synergistic: float | None
+    unit: str
+    bounds: tuple[float, float]
+    gap: float
+    tolerance: float
+    information_x: float
+    information_y: float
+    information_xy: float | None
+    dual: tuple[FloatArray, FloatArray]
+    coupling: FloatArray
+    n: int | None = None
+    se: Mapping[str, float] | None = None
+    synergy_bracket: tuple[float, float] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
+        if self.se is not None:
+            object.__setattr__(self, "se", MappingProxyType(dict(self.se)))
+
+    @property
+    def certified(self) -> bool:
+        """True if the certificate's gap is within the tolerance."""
+        return self.gap <= self.tolerance
+
+    @property
+    def status(self) -> str:
+        """``"certified"`` or ``"uncertified"``."""
+        return "certified" if self.certified else "uncertified"
+
+    @property
+    def trustworthy(self) -> bool:
+        """True if certified and without a diagnostic of severity ``"error"``."""
+        return self.certified and not any(d.severity == "error" for d in self.diagnostics)
+
+    def interval(self, atom: str) -> tuple[float, float]:
+        """Return the certified (low, high) of one atom: what the solver may be off by.
+
+        It says nothing of sampling error; for that see `confidence`.
+
+        Raises
+        ------
+        InputError
+            If `atom` is not one of the four, or is the synergy of a PID without a joint.
+        """
+        value = self._atom(atom)
+        low, high = self.bounds
+        middle = 0.5 * (low + high)
+        ends = sorted((value + _SIGN[atom] * (f - middle)) for f in (low, high))
+        return ends[0], ends[1]
+
+    def confidence(self, atom: str, level: float = 0.95) -> Interval:
+        """Return a normal confidence interval of one atom, from its standard error.
+
+        It covers sampling noise and the solver's gap, not bias: for synergy bias is the larger
+        part, so there see `synergy_bracket`.
+
+        Raises
+        ------
+        InputError
+            If the PID was not estimated from samples.
+        """
+        from scipy.special import ndtri
+
+        low, high = self.interval(atom)
+        if self.se is None:
+            raise InputError(
+                "this PID was computed from probabilities, which have no sampling error; "
+                "confidence() needs broja_pid(samples=(z, x, y))"
+            )
+        half = float(ndtri(0.5 + 0.5 * level)) * self.se[atom] if 0 < level < 1 else 0.0
+        return Interval(
+            low=low - half,
+            high=high + half,
+            level=level,
+            method="delta method from the dual, widened by the certificate's gap",
+        )
+
+    def _atom(self, atom: str) -> float:
+        if atom not in ATOMS:
+            raise InputError(f"there is no atom {atom!r}; the atoms are {', '.join(ATOMS)}")
+        value: float | None = getattr(self, atom)
+        if value is None:
+            raise InputError(
+                "synergy depends on the joint P(z, x, y), which p_zx and p_zy do not determine; "
+                "call broja_pid(p) with p[z, x, y]"
+            )
+        return value
+
+    def to(self, unit: str) -> PID:
+        """Return the same decomposition in ``"nats"`` or ``"bits"``."""
+        if unit not in ("nats", "bits"):
+            raise InputError(f"unit is {unit!r}; use 'nats' or 'bits'")
+        if unit == self.unit:
+            return self
+        c = _NATS_PER_BIT if unit == "nats" else 1.0 / _NATS_PER_BIT
+        return replace(
+            self,
+            unit=unit,
+            redundant=c * self.redundant,
+            unique_x=c * self.unique_x,
+            unique_y=c * self.unique_y,
+            synergistic=None if self.synergistic is None else c * self.synergistic,
+            bounds=(c * self.bounds[0], c * self.bounds[1]),
+            gap=c * self.gap,
+            tolerance=c * self.tolerance,
+            information_x=c * self.information_x,
+            information_y=c * self.information_y,
+            information_xy=None if self.information_xy is None else c * self.information_xy,
+            se=None if self.se is None else {atom: c * se for atom, se in self.se.items()},
+            synergy_bracket=None
+            if self.synergy_bracket is None
+            else (c * self.synergy_bracket[0], c * self.synergy_bracket[1]),
+        )
+
+    def __str__(self) -> str:
+        atoms = "  ".join(
+            f"{atom} unknown"
+            if getattr(self, atom) is None
+            else f"{atom} {getattr(self, atom):.6f}"
+            for atom in ATOMS
+        )
+        sign = "<=" if self.certified else ">"
+        return (
+            f"PID of target Z (axis 0) by sources X (axis 1) and Y (axis 2), in {self.unit}\n"
+            f"  {atoms}\n"
+            f"  {self.status}: gap {self.gap:.1e} {sign} {self.tolerance:.1e}"
+        )
+
+    __repr__ = __str__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # MappingProxyType cannot travel between processes.
+        state = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        state["params"] = dict(self.params)
+        state["se"] = None if self.se is None else dict(self.se)
+        return (_rebuild, (state,))
+
+
+def _shown(value: float | None) -> str:
+    # + 0.0 turns a rounded -0.0 into 0.0.
+    return "unknown" if value is None else f"{round(value, 6) + 0.0:.6f}"
+
+
+def _rebuild(state: dict[str, Any]) -> PID:
+    return PID(**state)
+
+
+def _conditional_entropy(p: FloatArray) -> float:
+    """H(Z | the other axes) of p[z, ...]."""
+    return -float(rel_entr(p, np.broadcast_to(p.sum(axis=0), p.shape)).sum())
+
+
+def broja_pid(
+    p: ArrayLike | None = None,
+    *,
+    p_zx: ArrayLike | None = None,
+    p_zy: ArrayLike | None = None,
+    samples: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+    tol: float = DEFAULT_TOLERANCE,
+    **options: Any,
+) -> PID:
+    r"""Decompose what two sources say of a target: the PID of Bertschinger et al. (BROJA).
+
+    The target is Z: the FIRST axis of `p`, the first of `samples`. With Q over all joints that
+    share P(z,x) and P(z,y),
+
+    .. math:: f^* = \min_Q \sum q \log \frac{q_{zxy}}{q_{xy}}, \quad
+              U_x = H(Z|Y) + f^*, \quad U_y = H(Z|X) + f^*, \quad
+              R = I(Z;X) - U_x, \quad S = I(Z;X,Y) - R - U_x - U_y.
+
+    The answer carries a coupling q, which bounds f* from above, and a dual (lam, mu), which bounds
+    it from below; `certified` says whether the two meet within `tol`. Nothing else is claimed:
+    an answer whose bounds do not meet comes back with status ``"uncertified"``, an error
+    diagnostic and its honest interval. What can lie is the input: atoms of estimated
+    probabilities are biased (synergy most), and all atoms depend on how states were quantised.
+
+    Parameters
+    ----------
+    p : array_like, shape (|Z|, |X|, |Y|)
+        Joint probabilities ``p[z, x, y]``.
+    p_zx, p_zy : array_like, shapes (|Z|, |X|) and (|Z|, |Y|)
+        Instead of `p`: the two marginals, which determine everything but the synergy.
+    samples : tuple (z, x, y)
+        Instead of `p`: n samples of target and sources. Integers are taken as symbols, floating
+        point states (n, d) are quantised; see `estimators.pid_samples.pid_from_samples` for the
+        `options` (`n_states`, `quantiser`, `groups`, `bias`, `seed`, ...).
+    tol : float
+        Largest certified gap, in nats, that counts as certified. Default: one millionth of a bit.
+        The solver aims a thousand times lower.
+
+    Returns
+    -------
+    PID
+        Atoms in nats; ``.to("bits")`` converts.
+
+    Raises
+    ------
+    InputError
+        If the input is no distribution (negative, NaN, sum off 1 by more than 1e-9), has the
+        wrong rank, the marginals disagree on P(z), or the problem does not fit in memory.
+
+    Examples
+    --------
+    >>> xor = np.zeros((2, 2, 2))
+    >>> for x in range(2):
+    ...     for y in range(2):
+    ...         xor[x ^ y, x, y] = 1 / 4
+    >>> pid = broja_pid(xor).to("bits")
+    >>> round(pid.synergistic, 6), pid.certified
+    (1.0, True)
+
+    References
+    ----------
+    Bertschinger, Rauh, Olbrich, Jost, Ay 2014, "Quantifying unique information", eqs. (9)-(12).
+    Makkeh, Theis, Vicente 2017 (duality). Altschuler, Weed, Rigollet 2017 (rounding).
+    """
+    given = sum(part is not None for part in (p, samples)) + (p_zx is not None or p_zy is not None)
+    if given != 1:
+        raise InputError(
+            "broja_pid takes exactly one of p (p[z, x, y]), p_zx with p_zy, or samples=(z, x, y); "
+            f"got {given}"
+        )
+    if not tol > 0:
+        raise InputError(f"tol is {tol!r}; the tolerance is a positive number of nats, e.g. 1e-6")
+    if samples is not None:
+        from estimators.pid_samples import pid_from_samples
+
+        return pid_from_samples(*samples, tol=tol, **options)
+    if options:
+        raise InputError(
+            f"{', '.join(sorted(options))}: only broja_pid(samples=...) takes such options"
+        )
+    if p is not None:
+        joint = as_joint(p)
+        return decompose(joint.sum(axis=2), joint.sum(axis=1), joint, tol=tol)
+    if p_zx is None or p_zy is None:
+        missing = "p_zx" if p_zx is None else "p_zy"
+        raise InputError(f"{missing} is missing; the program needs both marginals, p_zx and p_zy")
+    a, b = as_marginals(p_zx, p_zy)
+    return decompose(a, b, None, tol=tol)
+
+
+def decompose(p_zx: FloatArray, p_zy: FloatArray, joint: FloatArray | None, *, tol: float) -> PID:
+    """Decompose checked probabilities; `broja_pid` without its checks."""
+    solved = solve_marginals(p_zx, p_zy, aim=_AIM * tol, enough=_ENOUGH * tol)
+    h_zx, h_zy = _conditional_entropy(p_zx), _conditional_entropy(p_zy)
+    of_z = p_zx.sum(axis=1)
+    h_z = -float(rel_entr(of_z, np.full_like(of_z, of_z.sum())).sum())
+    info_x, info_y = h_z - h_zx, h_z - h_zy
+    # Atoms are never negative, and the true joint is one of the couplings.
+    low = max(solved.lower, -h_zx, -h_zy)
+    high = min(solved.upper, info_x + info_y - h_z)
+    info_xy = None
+    if joint is not None:
+        h_zxy = _conditional_entropy(joint)
+        info_xy = h_z - h_zxy
+        high = min(high, -h_zxy)
+    low, high = min(low, high), max(low, high)
+    f = 0.5 * (low + high)
+    unique_x, unique_y = h_zy + f, h_zx + f
+    redundant = info_x - unique_x
+    diagnostics: tuple[Diagnostic, ...] = ()
+    if not solved.gap <= tol:
+        diagnostics = (
+            Diagnostic(
+                code="uncertified",
+                severity="error",
+                message=f"the bounds on the decomposition are {solved.gap:.1e} nats apart, more "
+                f"than the tolerance {tol:.1e}: use interval(atom), which is honest, or pass a "
+                "larger tol",
+            ),
+        )
+    return PID(
+        redundant=redundant,
+        unique_x=unique_x,
+        unique_y=unique_y,
+        synergistic=None if info_xy is None else info_xy - redundant - unique_x - unique_y,
+        unit="nats",
+        bounds=(low, high),
+        gap=solved.gap,
+        tolerance=tol,
+        information_x=info_x,
+        information_y=info_y,
+        information_xy=info_xy,
+        dual=(solved.lam, solved.mu),
+        coupling=solved.coupling,
+        params={
+            "iterations": solved.iterations,
+            "attempts": solved.attempts,
+            "cells": solved.cells,
+            "pairs": solved.pairs,
+        },
+        diagnostics=diagnostics,
+    )
+
+
+def verify_certificate(pid: PID, p_zx: ArrayLike, p_zy: ArrayLike) -> tuple[float, float]:
+    """Recompute the bounds on f*, in nats, from nothing but the answer and the marginals.
+
+    The coupling is rounded to the marginals, lam is shifted until the dual constraints hold;
+    neither step knows the solver.
+
+    Parameters
+    ----------
+    pid : PID
+        Only `coupling` and `dual` are read.
+    p_zx, p_zy : array_like
+        The marginals that were decomposed.
+
+    Returns
+    -------
+    tuple of float
+        (low, high) with ``low <= f* <= high``.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.dirichlet(np.ones(27)).reshape(3, 3, 3)
+    >>> low, high = verify_certificate(broja_pid(p), p.sum(axis=2), p.sum(axis=1))
+    >>> bool(high - low < 1e-6)
+    True
+    """
+    a, b = as_marginals(p_zx, p_zy)
+    return certificate(pid.coupling, *pid.dual, a, b)
+
+
+def broja_pid_many(
+    problems: Sequence[ArrayLike | tuple[ArrayLike, ArrayLike]],
+    *,
+    tol: float = DEFAULT_TOLERANCE,
+    n_jobs: int = -1,
+) -> list[PID]:
+    """Decompose many distributions, one process per core, one BLAS thread each.
+
+    Parameters
+    ----------
+    problems : sequence
+        Each a joint ``p[z, x, y]`` or a tuple ``(p_zx, p_zy)``.
+    tol : float
+        As in `broja_pid`.
+    n_jobs : int
+        Processes, as joblib counts them: -1 means one per core; 1 stays in this process.
+
+    Returns
+    -------
+    list of PID
+        In the order of `problems`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> ps = [rng.dirichlet(np.ones(8)).reshape(2, 2, 2) for _ in range(3)]
+    >>> [pid.certified for pid in broja_pid_many(ps, n_jobs=1)]
+    [True, True, True]
+    """
+    from joblib import Parallel, delayed
+
+    problems = list(problems)
+    if n_jobs == 1 or len(problems) < 2:
+        return [_one(problem, tol) for problem in problems]
+    # loky gives each worker its share of threads: one, where there are as many workers as cores.
+    workers = Parallel(n_jobs=n_jobs, backend="loky", inner_max_num_threads=1)
+    return list(workers(delayed(_one)(problem, tol) for problem in problems))
+
+
+def _one(problem: ArrayLike | tuple[ArrayLike, ArrayLike], tol: float) -> PID:
+    if isinstance(problem, tuple):
+        p_zx, p_zy = problem
+        return broja_pid(p_zx=p_zx, p_zy=p_zy, tol=tol)
+    return broja_pid(problem, tol=tol)
