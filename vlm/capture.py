@@ -163,7 +163,7 @@ def _stream(
     skip_ids: Collection[str],
     progress: Callable[[int, int | None], None] | None,
 ) -> Iterator[CapturedSample]:
-    done = 0
+    done = told = 0
     skipped = frozenset(skip_ids)
 
     def wanted() -> Iterator[dict[str, Any]]:
@@ -180,7 +180,9 @@ def _stream(
         yield from samples
         done += len(batch)
         if progress is not None:
-            progress(done, total)
+            progress(told := done, total)
+    if progress is not None and done > told:
+        progress(done, total)
 
 
 def _run(

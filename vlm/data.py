@@ -261,8 +261,9 @@ def prepare(
     The prompt is what the processor's chat template makes of one user turn, ready for the answer:
     all images, then the question; or, if the question itself holds the processor's image
     placeholder once per image, the images where it has them. Without a chat template the prompt is
-    one placeholder and a line break per image, then the question. The question is used as it
-    stands: choices are not written into it.
+    one placeholder and a line break per image, then the question (wrapped by the tokenizer's own
+    template where that has one). The question is used as it stands: choices are not written into
+    it.
 
     Parameters
     ----------
@@ -309,7 +310,7 @@ def prepare(
         )
     prompts = [_prompt(processor, row) for row in ready]
     bos = getattr(tokenizer, "bos_token", None)
-    written = bos is not None and all(prompt.startswith(bos) for prompt in prompts)
+    written = bool(bos) and all(prompt.startswith(bos) for prompt in prompts)
     inputs = processor(
         text=prompts,
         # Lists of lists keep every image with its row.
@@ -338,7 +339,7 @@ def prepare(
 
 
 def _prompt(processor: Any, row: Mapping[str, Any]) -> str:
-    placeholder = getattr(processor, "image_token", None) or "<image>"
+    placeholder = str(getattr(processor, "image_token", None) or "<image>")
     question, n_images = row["question"], len(row["images"])
     pieces = question.split(placeholder)
     if len(pieces) == 1:
@@ -349,9 +350,16 @@ def _prompt(processor: Any, row: Mapping[str, Any]) -> str:
             f"times the placeholder {placeholder}; they must match, or leave the placeholders out."
         )
     if not getattr(processor, "chat_template", None):
-        if placeholder in question:
-            return str(question)
-        return f"{placeholder}\n" * n_images + str(question)
+        text = question if placeholder in question else f"{placeholder}\n" * n_images + question
+        tokenizer = getattr(processor, "tokenizer", processor)
+        if not getattr(tokenizer, "chat_template", None):
+            return str(text)
+        # A tokenizer's template knows text alone.
+        return str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
+            )
+        )
     content: list[dict[str, str]] = []
     for i, piece in enumerate(pieces):
         if i:

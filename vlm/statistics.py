@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_thresholds", "token_statistics"]
 
-# Values held at once: a few megabytes stay in a CPU's cache, a GPU wants long vectors.
-_BLOCK_CPU = 2**19
+# Values held at once: a megabyte stays in a CPU's cache, a GPU wants long vectors.
+_BLOCK_CPU = 2**18
 _BLOCK_GPU = 2**26
 # Squared norms outside this range have lost digits (or all of them) to float32's own range.
 _SAFE_SQUARES = (1e-24, 1e30)

@@ -279,6 +279,31 @@ def test_skipped_samples_and_progress(model, processor):
     assert calls == [(3, 5), (5, 5)]
 
 
+def test_progress_reaches_the_end_where_nothing_is_left_to_do(model, processor):
+    calls = []
+    rows = mixed_rows()
+    out = capture(
+        model, processor, rows, skip_ids=set("abcde"), progress=lambda *call: calls.append(call)
+    )
+    assert list(out) == []
+    assert calls == [(5, 5)]
+    stream = capture(
+        model, processor, iter(rows), var=False, progress=lambda *call: calls.append(call)
+    )
+    assert len(list(stream)) == 5
+    assert calls == [(5, 5), (5, None)]
+
+
+def test_the_settings_of_the_checkpoint_do_not_bend_the_argmax(folder, processor, samples, recwarn):
+    model = load(folder)
+    model.generation_config.update(
+        do_sample=True, temperature=0.1, top_p=0.5, top_k=3, repetition_penalty=9.0, num_beams=3
+    )
+    again = list(capture(model, processor, mixed_rows(), batch_size=3))
+    assert [s.row["prediction"] for s in again] == [s.row["prediction"] for s in samples]
+    assert not recwarn
+
+
 def test_the_model_is_free_between_samples_and_after(model, processor):
     before = n_hooks(model)
     stream = capture(model, processor, mixed_rows(), batch_size=2)

@@ -246,6 +246,16 @@ def test_without_a_chat_template():
     assert (inputs["input_ids"][1] == processor.image_token_id).sum() == 2 * N_VISION
 
 
+def test_a_template_of_the_tokenizer_alone():
+    processor = tiny_processor(chat_template=None)
+    processor.tokenizer.chat_template = (
+        "{%- for m in messages -%}USER {{ m['content'] }} ASSISTANT{%- endfor -%}"
+    )
+    inputs, [info] = prepare(processor, mixed_rows()[:1])
+    assert info.prompt == "USER <image>\nis it red ? ASSISTANT"
+    assert (inputs["input_ids"] == processor.image_token_id).sum() == N_VISION
+
+
 def test_what_prepare_refuses():
     processor = tiny_processor()
     with pytest.raises(VLMError, match="no rows"):
