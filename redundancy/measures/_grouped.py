@@ -63,7 +63,7 @@ def zero_norm_diagnostics(summary: PairSummary) -> tuple[Diagnostic, ...]:
     everything = undefined == n
     return (
         Diagnostic(
-            code="zero_norm",
+            code="zero-norm",
             severity="error" if everything else "warning",
             message=(
                 f"{undefined:,} of {n:,} tokens have a zero vector in one of the layers, where no "
@@ -105,7 +105,7 @@ def with_vision(
     if not known.all():
         notes.append(
             Diagnostic(
-                code="not_captured",
+                code="not-captured",
                 severity="warning" if known.any() else "error",
                 message=(
                     f"{int((~known).sum()):,} of {len(known):,} samples carry no {what} and are "
@@ -120,7 +120,7 @@ def with_vision(
         if blind.any():
             notes.append(
                 Diagnostic(
-                    code="no_vision",
+                    code="no-vision",
                     severity="info" if known.any() else "error",
                     message=f"{int(blind.sum()):,} samples without an image are left out",
                 )
@@ -138,7 +138,7 @@ def group_diagnostics(n_groups: int, n_tokens: int) -> tuple[Diagnostic, ...]:
     if n_groups < 2:
         return (
             Diagnostic(
-                code="one_group",
+                code="one-group",
                 severity="error",
                 message=(
                     f"all {n_tokens:,} tokens come from one group (image or prompt); how much the "
@@ -150,7 +150,7 @@ def group_diagnostics(n_groups: int, n_tokens: int) -> tuple[Diagnostic, ...]:
     if n_groups < FEW_GROUPS:
         return (
             Diagnostic(
-                code="few_groups",
+                code="few-groups",
                 severity="warning",
                 message=(
                     f"only {n_groups} groups; an interval over so few may be too short: capture "
@@ -224,21 +224,25 @@ def certified_mean(
 
 
 def p_values(
-    mean: ClusterMean, threshold: float, support: tuple[float, float]
+    mean: ClusterMean,
+    threshold: float,
+    support: tuple[float, float],
+    *,
+    cautious: bool = False,
 ) -> tuple[float, float]:
     r"""p-values that speak for "mean below the threshold" and for "mean above it".
 
     Cluster t where there are at least 20 groups that differ. Otherwise the larger of cluster t
     and Chernoff's bound for the range, :math:`\exp(-G\, d(\bar y \| y_0))`, which needs no
-    variance: groups that happen to agree are not evidence of certainty. Where the range is
-    unbounded there is no such bound, and 1 is returned.
+    variance (`cautious` asks for that anyway): groups that happen to agree are not evidence of
+    certainty. Where the range is unbounded there is no such bound, and 1 is returned.
 
     For a ratio of sums :math:`\sum a_g / \sum b_g` the bound is applied to
     :math:`(a_g - \tau b_g) / \max b`, whose mean is below 0 exactly when the ratio is below the
     threshold :math:`\tau`.
     """
     below, above = mean.p_below(threshold), mean.p_above(threshold)
-    if mean.n_groups >= FEW_GROUPS and mean.se:
+    if mean.n_groups >= FEW_GROUPS and mean.se and not cautious:
         return below, above
     low, high = support
     width = high - low

@@ -28,7 +28,10 @@ SPEC = MeasureSpec(
     redundant_when="below",
     default_threshold=0.05,
     paper="Definition 1, eq. (1)",
-    columns=(Column("token_weighted", "E ρ by token"), Column("certified", "certified CI", as_interval=True)),
+    columns=(
+        Column("token_weighted", "E ρ by token"),
+        Column("certified", "certified CI", as_interval=True),
+    ),
 )
 
 _SUPPORT = (0.0, 2.0)

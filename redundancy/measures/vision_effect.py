@@ -84,7 +84,7 @@ def measure(
     >>> one = np.ones(3, dtype=np.int64)
     >>> summary = PairSummary(groups=np.arange(3), n_tokens=one, n_defined=one,
     ...     rho_sum=np.zeros(3), thresholds=np.array([]),
-    ...     vision_effect=np.full((3, 2), 0.2, np.float32), text_norm=np.full((3, 2), 2, np.float32))
+    ...     vision_effect=np.full((3, 2), 0.2), text_norm=np.full((3, 2), 2.0))
     >>> round(measure(LayerPair(0, 1, summary=summary)).estimate.value, 3)
     0.1
     """

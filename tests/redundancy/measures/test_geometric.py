@@ -69,7 +69,7 @@ def test_identical_groups_are_not_taken_for_certainty(rotated):
 def test_few_groups_need_a_bound_that_knows_the_range(rotated):
     rho = [0.010, 0.011, 0.012, 0.011, 0.010]
     reading = measure(rotated(rho), threshold=0.05)
-    assert codes(reading.estimate) == {"few_groups": "warning"}
+    assert codes(reading.estimate) == {"few-groups": "warning"}
     assert reading.p_redundant > 0.5  # t alone would say 1e-6
 
 
@@ -77,7 +77,7 @@ def test_one_group_has_a_value_no_interval_and_says_why(rotated):
     reading = measure(rotated([0.1, 0.2], [7, 7]), threshold=0.5)
     assert reading.estimate.value == pytest.approx(0.15)
     assert reading.estimate.ci is None
-    assert codes(reading.estimate) == {"one_group": "error"}
+    assert codes(reading.estimate) == {"one-group": "error"}
     assert not reading.estimate.trustworthy
     assert reading.p_redundant == reading.p_needed == 1.0
     assert "certified" not in reading.extras
@@ -89,12 +89,12 @@ def test_zero_vectors_are_counted_and_left_out():
     y[:, 1] = 0.0
     y[3] = 0.0
     reading = measure(LayerPair(0, 1, x, y))
-    assert codes(reading.estimate)["zero_norm"] == "warning"
+    assert codes(reading.estimate)["zero-norm"] == "warning"
     assert reading.estimate.params["n_undefined"] == 1
     assert reading.estimate.n == 29
     nothing = measure(LayerPair(0, 1, x, np.zeros((30, 2))), threshold=0.1)
     assert nothing.estimate.value is None
-    assert codes(nothing.estimate)["zero_norm"] == "error"
+    assert codes(nothing.estimate)["zero-norm"] == "error"
     assert nothing.p_redundant is None
 
 

@@ -54,7 +54,7 @@ def test_a_distance_that_was_not_counted_is_refused(summed):
 def test_a_pair_that_was_not_counted_has_no_estimate(summed):
     reading = measure(summed(2, 5), threshold=0.9)
     assert reading.estimate.value is None
-    assert reading.estimate.diagnostics[0].code == "not_counted"
+    assert reading.estimate.diagnostics[0].code == "not-counted"
     assert reading.p_redundant is None
 
 

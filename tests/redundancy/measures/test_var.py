@@ -48,7 +48,7 @@ def test_samples_without_image_or_attention_are_left_out(summed):
     assert reading.estimate.value == pytest.approx(0.5)
     assert reading.estimate.n == 38
     found = {d.code: d.severity for d in reading.estimate.diagnostics}
-    assert found == {"not_captured": "warning", "no_vision": "info"}
+    assert found == {"not-captured": "warning", "no-vision": "info"}
 
 
 def test_no_attention_at_all(summed):

@@ -1,0 +1,153 @@
+"""Centred kernel alignment of the states of two layers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from estimators import Diagnostic, Estimate, InputError
+from redundancy.measures._grouped import (
+    FEW_GROUPS,
+    check_level,
+    group_diagnostics,
+    state_diagnostics,
+)
+from redundancy.measures._spec import Column, MeasureSpec, Reading
+from redundancy.pairs import LayerPair
+
+__all__ = ["SPEC", "measure"]
+
+SPEC = MeasureSpec(
+    title="centred kernel alignment of two layers, debiased, linear kernel",
+    symbol="CKA",
+    unit="similarity",
+    needs=frozenset({"states"}),
+    redundant_when="above",
+    default_threshold=None,
+    paper="section 4 (there 'centralized')",
+    columns=(Column("biased", "CKA biased"),),
+)
+
+
+def measure(
+    pair: LayerPair,
+    *,
+    threshold: float | None = None,
+    ci: float | None = 0.95,
+    seed: int = 0,
+) -> Reading:
+    r"""Centred kernel alignment between the states of two layers, with the bias removed.
+
+    .. math:: \text{CKA} = \frac{\text{HSIC}_1(X, Y)}
+              {\sqrt{\text{HSIC}_1(X, X)\, \text{HSIC}_1(Y, Y)}}
+
+    Blind to rotation, scale and shift, so it can call layers similar that cannot replace one
+    another.
+
+    When it lies: a few directions of large variance (outlier features of language models) decide
+    it alone; it near 1 says nothing of the small directions that a later layer may read. For that
+    reason no threshold is set by default. The usual, biased CKA tends to 1 as soon as the width
+    passes the number of tokens; it is among the extras for comparison with published figures.
+
+    Parameters
+    ----------
+    pair : LayerPair
+        With states; the two layers may differ in width.
+    threshold : float, optional
+        Similarity in (0, 1) above which the pair counts as redundant.
+    ci : float or None
+        Level of the interval (jackknife over blocks of groups).
+    seed : int
+        Seed of the blocks.
+
+    Returns
+    -------
+    Reading
+        A similarity, at most 1 and possibly negative; extra ``biased``. The p-values are by t with
+        the jackknife's standard error; with fewer than 20 groups they are 1.
+
+    Raises
+    ------
+    InputError
+        If the pair carries no states or a state is not finite.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(60, 4))
+    >>> rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0]
+    >>> round(measure(LayerPair(0, 1, x, x @ rotation)).estimate.value, 6)
+    1.0
+
+    References
+    ----------
+    Kornblith et al. (2019); Song et al. (2012), eq. (5); Murphy et al. (2024).
+    """
+    from estimators.cka import cka
+
+    check_level(ci)
+    if threshold is not None and not 0.0 < threshold < 1.0:
+        raise InputError(f"threshold is {threshold!r}; a CKA to exceed lies in (0, 1), e.g. 0.98")
+    if pair.x_lower is None or pair.x_upper is None:
+        raise InputError(
+            f"layers {pair.label} carry no token states, which CKA needs; extract with --tokens"
+        )
+    constant = state_diagnostics(pair)
+    if constant:
+        (found,) = constant
+        reason = Diagnostic(
+            code="constant",
+            severity="error",
+            message=f"{found.message}; without variation CKA is 0/0",
+        )
+        return Reading(estimate=_nothing(pair, reason))
+    x, y = (np.asarray(a, dtype=np.float64) for a in (pair.x_lower, pair.x_upper))
+    options: dict[str, Any] = {"groups": pair.groups, "seed": seed}
+    alone: tuple[Diagnostic, ...] = ()
+    if pair.groups is not None and len(np.unique(pair.groups)) == 1:
+        # One group has nothing to leave out; the value stands, marked, without an interval.
+        alone = group_diagnostics(1, pair.n)
+        options["groups"], ci = None, None
+    debiased = cka(x, y, debiased=True, ci=ci, **options).with_diagnostics(*alone)
+    if debiased.ci is not None and debiased.value is not None and debiased.ci.high > 1.0:
+        debiased = replace(debiased, ci=replace(debiased.ci, high=max(1.0, debiased.value)))
+    biased = cka(x, y, debiased=False, ci=None, **options)
+    p_redundant = p_needed = None
+    if threshold is not None and debiased.value is not None:
+        p_redundant, p_needed = _p_values(debiased, threshold)
+    return Reading(
+        estimate=debiased,
+        extras={"biased": biased},
+        p_redundant=p_redundant,
+        p_needed=p_needed,
+    )
+
+
+def _nothing(pair: LayerPair, reason: Diagnostic) -> Estimate:
+    return Estimate(
+        value=None,
+        unit=SPEC.unit,
+        kind="estimate",
+        n=pair.n,
+        method="debiased CKA",
+        diagnostics=(reason,),
+    )
+
+
+def _p_values(estimate: Estimate, threshold: float) -> tuple[float, float]:
+    """p-values from the t interval, whose half-width and method are all that is known of it."""
+    interval, value = estimate.ci, estimate.value
+    units = estimate.n if estimate.n_groups is None else estimate.n_groups
+    if interval is None or value is None or units < FEW_GROUPS or not interval.width > 0:
+        return 1.0, 1.0
+    from scipy.special import stdtr, stdtrit
+
+    # CKA ends at 1, where its interval may have been cut: the lower half is the whole one.
+    blocks = min(20, units)
+    se = (value - interval.low) / float(stdtrit(blocks - 1, 0.5 + interval.level / 2))
+    if not se > 0 or not math.isfinite(se):
+        return 1.0, 1.0
+    t = (value - threshold) / se
+    return float(stdtr(blocks - 1, -t)), float(stdtr(blocks - 1, t))
