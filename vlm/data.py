@@ -309,8 +309,8 @@ def prepare(
             "processor.tokenizer.pad_token or use a batch size of 1."
         )
     prompts = [_prompt(processor, row) for row in ready]
-    bos = getattr(tokenizer, "bos_token", None)
-    written = bool(bos) and all(prompt.startswith(bos) for prompt in prompts)
+    bos = getattr(tokenizer, "bos_token", None) or ""
+    written = bos != "" and all(prompt.startswith(bos) for prompt in prompts)
     inputs = processor(
         text=prompts,
         # Lists of lists keep every image with its row.
