@@ -41,7 +41,7 @@ class Rows:
         return self.index + first[:, None]
 
     def gather(self, hidden: Tensor) -> Tensor:
-        """Rows of (batch, tokens, d) that take part: (batch, n, d)."""
+        """Rows of (batch, tokens, ...) that take part: (batch, n, ...)."""
         batch, n = self.index.shape
         # One selection of whole rows is several times faster than torch.gather.
         picked = hidden.reshape(batch * self.tokens, -1).index_select(0, self._flat().flatten())

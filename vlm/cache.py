@@ -34,6 +34,9 @@ class CompactLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no
         The plan under which the cache is filled.
     """
 
+    keys: Tensor | None
+    values: Tensor | None
+
     def __init__(self, plan: SkipPlan) -> None:
         super().__init__()
         self.plan = plan
@@ -89,14 +92,14 @@ class CompactLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no
         self.kept, self.valid = self.all_positions()
         self.length += self._coming[2]
         self._coming = None
-        if self.keys is None:
+        if self.keys is None or self.values is None:
             self.dtype, self.device = key_states.dtype, key_states.device
             self.keys, self.values = key_states, value_states
             self.is_initialized = True
-        else:
-            self.keys = torch.cat([self.keys, key_states], dim=-2)
-            self.values = torch.cat([self.values, value_states], dim=-2)
-        return self.keys, self.values
+            return key_states, value_states
+        keys = self.keys = torch.cat([self.keys, key_states], dim=-2)
+        values = self.values = torch.cat([self.values, value_states], dim=-2)
+        return keys, values
 
     def get_seq_length(self) -> int:
         """Return the number of tokens seen, stored or not."""
@@ -141,7 +144,8 @@ class CompactLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no
         self.kept, stay = self.kept[:, columns], stay[:, columns]
         self.valid = None if bool(stay.all()) else stay
         self.keys, self.values = (
-            x.index_select(-2, columns.to(x.device)) for x in (self.keys, self.values)
+            None if x is None else x.index_select(-2, columns.to(x.device))
+            for x in (self.keys, self.values)
         )
 
     def reset(self) -> None:

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -136,7 +137,16 @@ class _Pass:
     """What the blocks must know about the forward pass they are part of."""
 
     rows: Rows | None
-    memo: dict[Any, Any] = field(default_factory=dict)
+    cache: Any
+    memo: dict[tuple[str, int], tuple[Any, Any]] = field(default_factory=dict)
+
+    def once(self, name: str, value: Any, make: Callable[[], Any]) -> Any:
+        """Return what `make` makes of an argument that several blocks get."""
+        key = (name, id(value))
+        if key not in self.memo:
+            # The value is kept beside its result, so that its id is not given to another.
+            self.memo[key] = (value, make())
+        return self.memo[key][1]
 
 
 class _Patch:
@@ -154,9 +164,10 @@ class _Patch:
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         names = _parameters(module)
         given = {**dict(zip(names, args, strict=False)), **kwargs}
-        if given.get("past_key_values") is not None:
-            adopt(given["past_key_values"], self.plan)
-        self.local.step = _Pass(self._rows(given))
+        cache = given.get("past_key_values")
+        if cache is not None:
+            adopt(cache, self.plan)
+        self.local.step = _Pass(self._rows(given), cache)
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.local.step = None
@@ -165,7 +176,7 @@ class _Patch:
         ids, embeds = given.get("input_ids"), given.get("inputs_embeds")
         if embeds is not None and ids is None:
             vision = self._explicit(embeds)
-        elif ids is not None and any(_is_image(name) for name in given if given[name] is not None):
+        elif ids is not None and any(map(_is_image, given, given.values())):
             vision = live.vision_mask(self.model, ids)
         else:
             # Without an image in this call, a placeholder id is one that the model has generated.
@@ -214,7 +225,10 @@ class _Patch:
             compact: CompactLayer | None = None
             cache = given.get("past_key_values")
             if cache is not None:
-                adopt(cache, self.plan)
+                if cache is not step.cache:
+                    # One that the language model has just made for itself.
+                    adopt(cache, self.plan)
+                    step.cache = cache
                 compact = cache.layers[number]
             if not runs:
                 if compact is not None:
@@ -244,60 +258,38 @@ class _Patch:
             compact.expect(rows, batch, tokens, hidden.device)
         if rows is None and was_complete:
             return original(hidden, **given)
-        given["attention_mask"] = _memo(
-            step,
-            ("mask", hidden.device),
-            given.get("attention_mask"),
-            lambda mask: _mask(mask, rows, compact, past, batch, tokens, hidden.device),
+        shape = (batch, tokens)
+        mask = given.get("attention_mask")
+        given["attention_mask"] = step.once(
+            "attention_mask", mask, partial(_mask, mask, rows, compact, past, shape, hidden.device)
         )
         if rows is None:
             return original(hidden, **given)
-        for name in ("position_embeddings",):
-            if given.get(name) is not None:
-                given[name] = _memo(step, (name, hidden.device), given[name], rows_of(rows))
-        # Rotary angles are applied from position_embeddings; a gap in position ids would read as
-        # several packed sequences.
-        if given.get("position_embeddings") is not None:
-            given["position_ids"] = None
-        elif isinstance(given.get("position_ids"), Tensor):
-            ids = given["position_ids"]
-            given["position_ids"] = take(ids[..., None], rows.index)[..., 0]
         for name, value in given.items():
-            # Whatever else comes token by token (masks of modalities, per-layer inputs).
-            if (
-                name not in ("attention_mask", "position_embeddings", "position_ids")
-                and isinstance(value, Tensor)
-                and value.shape[:2] == (batch, tokens)
-            ):
-                given[name] = (
-                    rows.gather(value[..., None])[..., 0]
-                    if value.ndim == 2
-                    else (rows.gather(value))
-                )
+            if name != "attention_mask" and isinstance(value, Tensor | tuple):
+                given[name] = step.once(name, value, partial(_packed, name, value, rows, shape))
+        if given.get("position_embeddings") is not None:
+            # Rotary angles are in there already, and a gap in position ids would be read as
+            # several sequences packed into one.
+            given["position_ids"] = None
         output = original(rows.gather(hidden), **given)
         if isinstance(output, tuple):
             return (rows.scatter(hidden, output[0]), *output[1:])
         return rows.scatter(hidden, output)
 
 
-def rows_of(rows: Rows) -> Callable[[Any], Any]:
-    """Selection of rows from one tensor of rotary angles, or several."""
-
-    def select(value: Any) -> Any:
-        if isinstance(value, tuple | list):
+def _packed(name: str, value: Any, rows: Rows, shape: tuple[int, int]) -> Any:
+    """What a block gets for an argument when it gets only some rows."""
+    if name == "position_embeddings":
+        if isinstance(value, tuple):
             return tuple(take(part, rows.index) for part in value)
         return take(value, rows.index)
-
-    return select
-
-
-def _memo(step: _Pass, key: Any, value: Any, make: Callable[[Any], Any]) -> Any:
-    """Blocks of one pass share masks and angles; make each selection once."""
-    found = step.memo.get((key, id(value)))
-    if found is None:
-        # The value is kept beside its result, so that its id is not given to another.
-        found = step.memo[(key, id(value))] = (value, make(value))
-    return found[1]
+    if name == "position_ids":
+        return take(value[..., None], rows.index)[..., 0]
+    if isinstance(value, Tensor) and value.shape[:2] == shape:
+        # Whatever else comes token by token, e.g. the modality of each.
+        return rows.gather(value)
+    return value
 
 
 def _mask(
@@ -305,10 +297,10 @@ def _mask(
     rows: Rows | None,
     compact: CompactLayer | None,
     past: int,
-    batch: int,
-    tokens: int,
+    shape: tuple[int, int],
     device: torch.device,
 ) -> Tensor | None:
+    batch, tokens = shape
     if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 4):
         raise VLMError(
             f"plans need an attention mask over query and key positions; this model's blocks take "
@@ -323,13 +315,12 @@ def _mask(
     return packed_mask(mask, queries, keys.to(device), valid, valid_keys, past)
 
 
-def _is_image(name: str) -> bool:
-    return "pixel_values" in name or name in (
-        "mm_encoder_outputs",
-        "image_hidden_states",
-        "image_embeds",
-        "video_embeds",
-    )
+def _is_image(name: str, value: Any) -> bool:
+    """Whether an argument of a forward pass brings images (an empty mapping of them does not)."""
+    if isinstance(value, Mapping):
+        return name == "mm_encoder_outputs" and any(v is not None for v in value.values())
+    known = ("image_hidden_states", "image_embeds", "video_embeds")
+    return value is not None and ("pixel_values" in name or name in known)
 
 
 def _parameters(module: nn.Module) -> list[str]:

@@ -34,6 +34,8 @@ class Family:
         list is the values themselves; images are joined along the first axis.
     tokens_per_image : int
         Placeholders one such image fills.
+    token_types : bool
+        Whether the model needs ``mm_token_type_ids``, for tests.
     """
 
     title: str
@@ -42,6 +44,7 @@ class Family:
     tiny: Mapping[str, Any] = field(default_factory=dict)
     images: Mapping[str, Any] = field(default_factory=dict)
     tokens_per_image: int = 0
+    token_types: bool = False
 
 
 def names() -> tuple[str, ...]:

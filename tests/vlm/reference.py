@@ -1,0 +1,71 @@
+"""Skipping the slow way: every block sees all rows, masks hide keys, identity undoes updates.
+
+Nothing here is shared with the package: no rows are gathered, nothing is cached, the masks are
+written down from the definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from vlm.plan import SkipPlan
+
+
+def _allowed(real: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    n = real.shape[1]
+    causal = torch.ones(n, n, dtype=torch.bool).tril()
+    allowed = causal & (real & ~hidden)[:, None, :]
+    # A query that nobody reads must still be a number.
+    alone = ~allowed.any(dim=-1, keepdim=True) & torch.eye(n, dtype=torch.bool)
+    return (allowed | alone)[:, None]
+
+
+@contextmanager
+def masked(
+    live: Any, layers: Any, plan: SkipPlan, vision_id: int, prompt: int
+) -> Iterator[None]:
+    """Apply a plan to `live` for calls without a cache; `prompt` tokens may hold images."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def tokens(_: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        ids = kwargs["input_ids"]
+        given = kwargs.get("attention_mask")
+        real = torch.ones_like(ids).bool() if given is None else given.bool()
+        vision = ids == vision_id
+        vision[:, prompt:] = False
+        seen["vision"] = vision
+        seen["hide"] = _allowed(real, vision)
+        seen["show"] = _allowed(real, torch.zeros_like(vision))
+
+    def before(number: int) -> Any:
+        def hook(_: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+            mask = seen["show" if plan.active_vision(number) else "hide"]
+            dtype = args[0].dtype
+            bias = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+            return args, {**kwargs, "attention_mask": bias}
+
+        return hook
+
+    def after(number: int) -> Any:
+        def hook(_: Any, args: Any, kwargs: dict[str, Any], out: torch.Tensor) -> torch.Tensor:
+            if number in plan.drop_layers:
+                return args[0]
+            if plan.active_vision(number):
+                return out
+            return torch.where(seen["vision"][..., None], args[0], out)
+
+        return hook
+
+    handles = [live.model.register_forward_pre_hook(tokens, with_kwargs=True)]
+    for number, layer in enumerate(layers):
+        handles.append(layer.register_forward_pre_hook(before(number), with_kwargs=True))
+        handles.append(layer.register_forward_hook(after(number), with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

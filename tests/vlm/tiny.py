@@ -1,0 +1,81 @@
+"""Tiny models of every family with random weights, and batches of prompts for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from vlm import families, model
+
+PAD = 0
+
+
+@cache
+def _saved(model_type: str, folder: str) -> Path:
+    family = families.load(model_type)
+    config = AutoConfig.for_model(model_type, **family.tiny)
+    torch.manual_seed(0)
+    made = AutoModelForImageTextToText.from_config(config)
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            # Large enough that a token that should not be seen shows in the logits.
+            if weight.ndim > 1:
+                weight.mul_(4.0)
+            elif "bias" in name:
+                weight.normal_(std=0.2)
+    path = Path(folder) / model_type
+    made.save_pretrained(path)
+    return path
+
+
+def build(model_type: str, folder: Path, **options: Any) -> Any:
+    """A model of a family, saved and loaded again."""
+    path = _saved(model_type, str(folder))
+    return AutoModelForImageTextToText.from_pretrained(path, **options).eval()
+
+
+def batch(
+    live: Any,
+    images: Sequence[int],
+    *,
+    text: Sequence[int] | None = None,
+    padding: str = "left",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Prompts with given numbers of images and text tokens, padded to one length."""
+    family = families.load(model.model_type(live))
+    placeholder = model.vision_token_ids(live)[0]
+    generator = torch.Generator().manual_seed(seed)
+    text = text or [5 + 2 * row for row in range(len(images))]
+    rows = []
+    for n_images, n_text in zip(images, text, strict=True):
+        words = torch.randint(3, 60, (n_text,), generator=generator).tolist()
+        row = words[:1]
+        for number in range(n_images):
+            # Text before, between and after the images.
+            row += [placeholder] * family.tokens_per_image + words[1 + number : 2 + number]
+        rows.append(row + words[1 + n_images :])
+    length = max(map(len, rows))
+    ids = torch.full((len(rows), length), PAD)
+    mask = torch.zeros(len(rows), length, dtype=torch.long)
+    for number, row in enumerate(rows):
+        place = slice(length - len(row), None) if padding == "left" else slice(len(row))
+        ids[number, place] = torch.tensor(row)
+        mask[number, place] = 1
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    total = sum(images)
+    if total:
+        for name, what in family.images.items():
+            if isinstance(what, tuple):
+                shape = (total * what[0], *what[1:])
+                inputs[name] = torch.randn(shape, generator=generator)
+            else:
+                inputs[name] = torch.tensor(what * total)
+    if family.token_types:
+        inputs["mm_token_type_ids"] = (ids == placeholder).long()
+    return inputs
