@@ -205,20 +205,23 @@ class Results(Sequence[PairResult]):
 
     @property
     def warnings(self) -> list[WarningRecord]:
-        """Findings of severity warning or error, each with the pairs it concerns."""
-        found: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        """Findings of severity warning or error, each with the pairs it concerns.
+
+        One entry per kind of finding: its text is that of the first pair, since the figures in it
+        differ from pair to pair; every result keeps its own.
+        """
+        found: dict[str, WarningRecord] = {}
         for r in self._results:
             for estimate in (r.estimate, *r.extras.values()):
                 for d in estimate.diagnostics:
                     if d.severity == "info":
                         continue
-                    pairs = found.setdefault((d.code, d.message), [])
-                    if r.pair not in pairs:
-                        pairs.append(r.pair)
-        return [
-            WarningRecord(code=code, pairs=pairs, text=text)
-            for (code, text), pairs in found.items()
-        ]
+                    first = found.setdefault(
+                        d.code, WarningRecord(code=d.code, pairs=[], text=d.message)
+                    )
+                    if r.pair not in first.pairs:
+                        first.pairs.append(r.pair)
+        return list(found.values())
 
     def to(self, unit: str) -> Results:
         """Return a copy with nats and bits shown in `unit`."""

@@ -97,7 +97,7 @@ def _ruler(results: Results) -> dict[str, Any] | None:
     }
 
 
-def _section(results: Results, marks: dict[tuple[str, str], str]) -> dict[str, Any]:
+def _section(results: Results, marks: dict[str, str]) -> dict[str, Any]:
     spec: MeasureSpec = registry.load("measures", results.measures[0]).SPEC
     tables = []
     for modality in results.modalities:
@@ -114,7 +114,7 @@ def _section(results: Results, marks: dict[tuple[str, str], str]) -> dict[str, A
     }
 
 
-def _table(rows: Results, spec: MeasureSpec, marks: dict[tuple[str, str], str]) -> dict[str, Any]:
+def _table(rows: Results, spec: MeasureSpec, marks: dict[str, str]) -> dict[str, Any]:
     columns = [c for c in spec.columns if any(c.key in r.extras for r in rows)]
     decimals = decimals_for(r.estimate.value for r in rows)
     places = {

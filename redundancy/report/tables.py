@@ -43,17 +43,17 @@ def results_blocks(results: Results) -> Iterator[RenderableType]:
         yield Text(verdict_legend(rows, spec), style="dim")
         yield Text("")
     for warning, mark in zip(results.warnings, marks.values(), strict=True):
-        yield Text(f"{mark} {warning.text}")
+        labels = [f"{a}→{b}" for a, b in warning.pairs]
+        where = labels[0] + (f" and {len(labels) - 1} more" if len(labels) > 1 else "")
+        yield Text(f"{mark} {where}: {warning.text}")
 
 
-def warning_marks(results: Results) -> dict[tuple[str, str], str]:
-    """Number the warnings of a run: (code, text) to W1, W2, ..."""
-    return {(w.code, w.text): f"W{i}" for i, w in enumerate(results.warnings, start=1)}
+def warning_marks(results: Results) -> dict[str, str]:
+    """Number the warnings of a run: code to W1, W2, ..."""
+    return {w.code: f"W{i}" for i, w in enumerate(results.warnings, start=1)}
 
 
-def results_table(
-    rows: Sequence[PairResult], spec: MeasureSpec, marks: dict[tuple[str, str], str]
-) -> Table:
+def results_table(rows: Sequence[PairResult], spec: MeasureSpec, marks: dict[str, str]) -> Table:
     """Return the table of one measure and one modality."""
     from rich.table import Table
     from rich.text import Text
@@ -115,8 +115,8 @@ def _value(row: PairResult, key: str) -> float | None:
     return row.extras[key].value if key in row.extras else None
 
 
-def marks_of(row: PairResult, marks: dict[tuple[str, str], str]) -> list[str]:
+def marks_of(row: PairResult, marks: dict[str, str]) -> list[str]:
     """Return the marks of the warnings that concern one result."""
     estimates = (row.estimate, *row.extras.values())
-    keys = [(d.code, d.message) for e in estimates for d in e.diagnostics]
-    return list(dict.fromkeys(marks[key] for key in keys if key in marks))
+    codes = [d.code for e in estimates for d in e.diagnostics]
+    return list(dict.fromkeys(marks[code] for code in codes if code in marks))
