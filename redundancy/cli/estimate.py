@@ -15,6 +15,7 @@ Examples:
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
@@ -163,9 +164,15 @@ def command(
         show(_lines(record, shown, resumed=len(done), folder=str(folder.path)))
     if not quiet and json_:
         say(f"→ {folder.path}")
-    if strict and not results.trustworthy:
-        bad = [r.label for r in results if not r.estimate.trustworthy]
-        raise Failure(f"no trustworthy estimate for {', '.join(dict.fromkeys(bad))}", 3)
+    bad = [r for r in results if not r.estimate.trustworthy]
+    if len(bad) == len(results):
+        # Nothing came of the run, so the reason is in the input.
+        reasons = [d.message for r in bad for d in r.estimate.diagnostics if d.severity == "error"]
+        why = Counter(reasons).most_common(1)[0][0] if reasons else "no reason was recorded"
+        raise Failure(f"error: no pair has an estimate that can be trusted: {why}", 2)
+    if strict and bad:
+        labels = ", ".join(dict.fromkeys(r.label for r in bad))
+        raise Failure(f"no trustworthy estimate for layers {labels}", 3)
 
 
 def _lines(record: Any, results: Any, *, resumed: int, folder: str) -> Any:

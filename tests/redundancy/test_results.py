@@ -72,7 +72,7 @@ def some_results() -> Results:
                 verdict="undecided",
                 p_adjusted=0.4,
                 extras={"ratio": ratio},
-            ),  # fmt: skip
+            ),
             PairResult(pair=(1, 2), measure="informational", estimate=none, verdict="no estimate"),
         ]
     )
@@ -96,10 +96,18 @@ def test_the_record_matches_its_published_schema(tmp_path):
     jsonschema.validate(document, json_schema())
     assert document["results"][0]["pair"] == [0, 1]
     assert document["results"][1]["estimate"] == {
-        "value": None, "unit": "nats", "kind": "estimate", "n": 0, "method": "plug-in",
-        "status": "none", "ci": None, "n_groups": None, "params": {}, "seed": None,
+        "value": None,
+        "unit": "nats",
+        "kind": "estimate",
+        "n": 0,
+        "method": "plug-in",
+        "status": "none",
+        "ci": None,
+        "n_groups": None,
+        "params": {},
+        "seed": None,
         "diagnostics": [],
-    }  # fmt: skip
+    }
     assert document["warnings"] == [{"code": "few", "pairs": [[0, 1]], "text": "only 3 groups"}]
 
 

@@ -58,13 +58,18 @@ def record(n_pairs: int = 8):
                     modality=modality,
                     threshold=0.05,
                     verdict="redundant" if layer < 3 else "needed",
-                )  # fmt: skip
+                )
             )
     evaluation = EvaluationRecord(
-        name=f"full {HOSTILE}", n=50, accuracy=estimate_to_record(share(0.9)),
-        agreement=estimate_to_record(share(1.0)), by_task={"count": 0.9}, prefill_s=0.01,
-        prefill_flops=1e9, kv_bytes=2**20,
-    )  # fmt: skip
+        name=f"full {HOSTILE}",
+        n=50,
+        accuracy=estimate_to_record(share(0.9)),
+        agreement=estimate_to_record(share(1.0)),
+        by_task={"count": 0.9},
+        prefill_s=0.01,
+        prefill_flops=1e9,
+        kv_bytes=2**20,
+    )
     base = new_record(
         command="estimate", argv=["redundancy", "estimate", HOSTILE], store={"path": HOSTILE}
     )
@@ -88,7 +93,7 @@ def record(n_pairs: int = 8):
 class Outline(HTMLParser):
     """Collects the tags, and checks that they close."""
 
-    void = {"meta", "br", "path", "use", "rect", "image", "circle", "line"}
+    void = frozenset({"meta", "br", "path", "use", "rect", "image", "circle", "line"})
 
     def __init__(self) -> None:
         super().__init__()
