@@ -36,16 +36,16 @@ def by_hand(live, inputs):
     """The library's raw states of one row, its attention, its blocks with vision keys hidden."""
     vision = vision_mask(live, inputs["input_ids"])
     n = vision.shape[1]
-    causal = torch.ones(n, n, dtype=torch.bool).tril()
-    allowed = causal & (~vision[0][None, :] | torch.eye(n, dtype=torch.bool))
-    bias = torch.zeros(1, 1, n, n).masked_fill(~allowed, torch.finfo(torch.float32).min)
+    away = vision[0][None, :] & ~torch.eye(n, dtype=torch.bool)
     states, effect = [], []
 
     def hook(block, args, kwargs, out):
         if not states:
             states.append(args[0] if args else kwargs["hidden_states"])
         states.append(out)
-        hidden = block.forward(*args, **{**kwargs, "attention_mask": bias})
+        # Eager attention always has its mask written out, a window of the family's own included.
+        mask = kwargs["attention_mask"].masked_fill(away, torch.finfo(torch.float32).min)
+        hidden = block.forward(*args, **{**kwargs, "attention_mask": mask})
         change = (out - hidden)[~vision].norm(dim=-1)
         effect.append([float(change.norm()), float(change[-1])])
 
