@@ -79,7 +79,7 @@ def greedy(model: Any, inputs: Mapping[str, Any], max_new_tokens: int) -> tuple[
         no_repeat_ngram_size=0,
         eos_token_id=own.eos_token_id,
         pad_token_id=pad,
-        use_cache=True,
+        use_cache=max_new_tokens > 1,
         output_logits=True,
         return_dict_in_generate=True,
     )

@@ -72,6 +72,7 @@ class LazyImages(Sequence["Image"]):
 
 def _open(source: Path | bytes | Image, where: str) -> Image:
     from PIL import Image as pil
+    from PIL import ImageOps
 
     if not isinstance(source, bytes | Path):
         _check_size(source, "the image", where)
@@ -89,7 +90,8 @@ def _open(source: Path | bytes | Image, where: str) -> Image:
             warnings.simplefilter("ignore", pil.DecompressionBombWarning)
             with pil.open(stream) as picture:
                 _check_size(picture, name, where)
-                return picture.convert("RGB")
+                # Cameras store how the picture was held beside its pixels.
+                return ImageOps.exif_transpose(picture).convert("RGB")
     except VLMError:
         raise
     except pil.DecompressionBombError as error:

@@ -68,15 +68,34 @@ def count_rows(data: str | Path | Iterable[Mapping[str, Any]]) -> int | None:
     if not isinstance(data, str | Path):
         return len(data) if isinstance(data, Sized) else None
     path = Path(data)
-    if path.suffix == ".parquet" and path.is_file():
-        import pyarrow.parquet as pq
-
-        return int(pq.read_metadata(path).num_rows)
-    if path.is_file():
-        with path.open("rb") as stream:
-            return sum(1 for line in stream if line.strip())
     if path.is_dir():
-        import datasets
+        return _rows_saved(path)
+    if not path.is_file():
+        return None
+    if path.suffix == ".parquet":
+        return _rows_of_parquet(path)
+    with path.open("rb") as stream:
+        return sum(1 for line in stream if line.strip())
 
-        return len(datasets.load_from_disk(str(path)))
-    return None
+
+# What is wrong with a file is said when it is read.
+
+
+def _rows_of_parquet(path: Path) -> int | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except pa.ArrowException:
+        return None
+
+
+def _rows_saved(path: Path) -> int | None:
+    import datasets
+
+    try:
+        data = datasets.load_from_disk(str(path))
+    except FileNotFoundError:
+        return None
+    return None if isinstance(data, datasets.DatasetDict) else len(data)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from vlm._errors import VLMError
+from vlm._precision import full_precision
 from vlm.model import decoder_layers, text_config
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ class AttentionRows:
         safe = rows.clamp_min(0)
         chosen = query.gather(2, safe[:, None, :, None].expand(batch, heads, -1, width)).float()
         packed = chosen.reshape(batch, kv_heads, -1, width)
-        scores = packed @ key.float().mT * (width**-0.5 if scaling is None else scaling)
+        with full_precision(query.device.type):
+            scores = packed @ key.float().mT * (width**-0.5 if scaling is None else scaling)
         scores = scores.reshape(batch, heads, -1, tokens)
         if mask is not None:
             index = safe[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -126,7 +127,8 @@ def capture(
     unknown = sorted(set(modalities) - set(MODALITIES))
     if unknown or not modalities or isinstance(modalities, str):
         raise VLMError(f"modalities is {modalities!r}; name one or both of 'vision' and 'text'.")
-    if tokens != "all" and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0):
+    counted = isinstance(tokens, Integral) and not isinstance(tokens, bool)
+    if tokens != "all" and (not counted or int(tokens) < 0):
         raise VLMError(f"tokens is {tokens!r}; use a number of tokens from 0, or 'all'.")
     for name, value in (("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
         if value < 1:
@@ -138,7 +140,7 @@ def capture(
             "enters the first block)."
         )
     settings = _Settings(
-        tokens=None if tokens == "all" else tokens,
+        tokens=None if tokens == "all" else int(tokens),
         modalities=tuple(dict.fromkeys(modalities)),
         thresholds=check_thresholds(thresholds),
         var=var,

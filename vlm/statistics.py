@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm._errors import VLMError
+from vlm._precision import full_precision
 from vlm.sample import DEFAULT_THRESHOLDS, TokenStatistics
 
 if TYPE_CHECKING:
@@ -247,7 +248,8 @@ def _distances(unit: Tensor) -> Tensor:
 
     n_blocks = unit.shape[1] - 1
     step = unit[:, 1:] - unit[:, :-1]
-    gram = torch.bmm(step, step.mT)
+    with full_precision(unit.device.type):
+        gram = torch.bmm(step, step.mT)
     if unit.device.type != "mps":
         gram = gram.double()
     length = gram.diagonal(dim1=1, dim2=2)

@@ -364,3 +364,16 @@ def test_a_processor_that_writes_too_few_placeholders_is_refused(model):
     processor.num_additional_image_tokens = 0
     with pytest.raises(VLMError, match=r"placeholders of the prompt do not match .*sample 'a'"):
         next(capture(model, processor, mixed_rows()))
+
+
+@pytest.mark.gpu
+def test_a_gpu_says_what_the_cpu_says(folder, processor, samples):
+    model = load(folder).to("cuda")
+    out = capture(model, processor, mixed_rows(), tokens="all", vision_effect=True, batch_size=3)
+    for one, other in zip(samples, out, strict=True):
+        for modality in one.statistics:
+            a, b = one.statistics[modality], other.statistics[modality]
+            np.testing.assert_allclose(a.rho_sum, b.rho_sum, rtol=1e-3, atol=1e-3)
+            np.testing.assert_array_equal(one.positions[modality], other.positions[modality])
+        np.testing.assert_allclose(one.var_per_head, other.var_per_head, atol=1e-3)
+        np.testing.assert_allclose(one.vision_effect, other.vision_effect, rtol=1e-2, atol=1e-2)

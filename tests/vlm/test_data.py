@@ -145,7 +145,9 @@ def test_unusable_paths_are_refused_at_the_call(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(VLMError, match="not a dataset folder"):
         list(read_rows(tmp_path / "empty"))
+    assert count_rows(tmp_path / "empty") is None
     (tmp_path / "bad.parquet").write_bytes(b"nothing")
+    assert count_rows(tmp_path / "bad.parquet") is None
     with pytest.raises(VLMError, match="not a readable parquet file"):
         list(read_rows(tmp_path / "bad.parquet"))
 
@@ -185,6 +187,14 @@ def test_large_files_are_not_read(tmp_path, monkeypatch):
 def test_transparent_and_palette_images_become_rgb():
     for mode in ("RGBA", "P", "L", "1"):
         assert LazyImages([picture(1).convert(mode)])[0].mode == "RGB"
+
+
+def test_pictures_stand_the_way_they_were_taken():
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held on its side
+    Image.new("RGB", (30, 20)).save(stream, "jpeg", exif=exif)
+    assert LazyImages([stream.getvalue()])[0].size == (20, 30)
 
 
 def test_digest_sees_rows_order_and_pixels(jsonl):

@@ -178,6 +178,20 @@ def test_a_modality_without_tokens_counts_zero():
     assert found["vision"].rho_sum.sum() == found["vision"].n_defined.sum() == 0
 
 
+def test_lower_precision_of_the_caller_does_not_reach_the_sums():
+    states, masks = walk(6, 3, 14, 24), some_masks(3, 14)
+    expected = token_statistics(states, masks)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = token_statistics(states, masks)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one["text"].rho_sum, other["text"].rho_sum)
+
+
 @given(scale=st.lists(st.floats(0.1, 1e3), min_size=3, max_size=3), seed=st.integers(0, 99))
 def test_distances_ignore_length_and_are_symmetric(scale, seed):
     states = walk(3, 1, 4, 6, seed=seed)
