@@ -65,9 +65,17 @@ def skipping(model: Any, plan: SkipPlan, *, vision_mask: Tensor | None = None) -
 
     Examples
     --------
-    >>> from vlm.skip import skipping  # doctest: +SKIP
-    >>> with skipping(model, SkipPlan(32, vision_entry=4, vision_exit=20)):  # doctest: +SKIP
-    ...     answer = model.generate(**inputs, max_new_tokens=32)
+    A small LLaVA with random weights: layers 0 and 1 keep the keys of three text tokens, the
+    others also those of nine vision tokens.
+
+    >>> from transformers import AutoConfig, AutoModelForImageTextToText
+    >>> config = AutoConfig.for_model("llava", **families.load("llava").tiny)
+    >>> model = AutoModelForImageTextToText.from_config(config).eval()
+    >>> ids = torch.tensor([[1] + [98] * 9 + [5, 6]])
+    >>> with skipping(model, SkipPlan(6, vision_entry=2)), torch.no_grad():
+    ...     out = model(input_ids=ids, pixel_values=torch.zeros(1, 3, 24, 24))
+    >>> [layer.keys.shape[-2] for layer in out.past_key_values.layers]
+    [3, 3, 12, 12, 12, 12]
     """
     if hasattr(model, "_orig_mod"):
         raise VLMError("the model was compiled with torch.compile; apply plans to the original.")
