@@ -148,18 +148,23 @@ def measure(
     }
     if summary.vision_share is not None:
         share = np.asarray(summary.vision_share, dtype=np.float64)[known]
-        if bool(np.all(share > 0)):
+        shared = share > 0  # false also where the share was not captured
+        if shared.any():
             ratio = cluster_mean(
-                per_head.mean(axis=1), share, groups=groups, weighting="token", level=ci
+                per_head.mean(axis=1)[shared],
+                share[shared],
+                groups=groups[shared],
+                weighting="token",
+                level=ci,
             )
             extras["enrichment"] = mean_estimate(
                 ratio,
                 unit="ratio",
-                n=n,
+                n=int(shared.sum()),
                 method="mean VAR over mean share of vision tokens among keys",
                 support=(0.0, float("inf")),
                 ci=ci,
-                params={"vision_share": float(share.mean())},
+                params={"vision_share": float(share[shared].mean())},
             )
     below = above = None
     if threshold is not None:

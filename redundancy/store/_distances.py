@@ -15,7 +15,7 @@ from redundancy.summary import summarise
 if TYPE_CHECKING:
     from redundancy.store._store import ActivationStore
 
-__all__ = ["DistanceMatrix", "distances_from_states", "stack_attention"]
+__all__ = ["DistanceMatrix", "distances_from_states", "stack_attention", "stack_blocks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,21 +84,26 @@ def distances_from_states(store: ActivationStore, modality: str) -> DistanceMatr
     return DistanceMatrix(layers=layers, rho_sum=rho, n_defined=count, groups=labels)
 
 
+def stack_blocks(source: Source, name: str) -> NDArray[Any] | None:
+    """Stack what was kept per sample, block and column (NaN: not captured), if it was kept."""
+    values = source.per_sample(name)
+    if values is None:
+        return None
+    shapes = {value.shape for value in values if value is not None}
+    if len(shapes) != 1 or len(min(shapes)) != 2:
+        raise InputError(
+            f"{name} was kept with the shapes {sorted(shapes)}; all samples must have the same "
+            "(blocks, columns): extract again with --fresh"
+        )
+    missing = np.full(min(shapes), np.nan, dtype=np.float32)
+    return np.stack([missing if value is None else value for value in values])
+
+
 def stack_attention(
     source: Source,
 ) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None]:
     """Attention on vision per sample, block and head (NaN: not captured), and the vision share."""
-    values = source.per_sample("var_per_head")
-    per_head: NDArray[Any] | None = None
-    if values is not None:
-        shapes = {value.shape for value in values if value is not None}
-        if len(shapes) != 1 or len(min(shapes)) != 2:
-            raise InputError(
-                f"attention was kept with the shapes {sorted(shapes)}; all samples must have the "
-                "same (blocks, heads): extract again with --fresh"
-            )
-        missing = np.full(min(shapes), np.nan, dtype=np.float32)
-        per_head = np.stack([missing if value is None else value for value in values])
+    per_head = stack_blocks(source, "var_per_head")
     vision, keys = source.per_sample("n_vision"), source.per_sample("n_keys")
     if vision is None or keys is None:
         return per_head, None

@@ -16,7 +16,12 @@ from redundancy.pairs import LayerPair, PairSummary
 from redundancy.store._arrays import source_from_arrays
 from redundancy.store._create import create_folder, save_folder
 from redundancy.store._disk import DiskSource
-from redundancy.store._distances import DistanceMatrix, distances_from_states, stack_attention
+from redundancy.store._distances import (
+    DistanceMatrix,
+    distances_from_states,
+    stack_attention,
+    stack_blocks,
+)
 from redundancy.store._reader import StoreReader, span
 from redundancy.store._source import Source
 from redundancy.store._verify import Finding, verify_folder
@@ -49,6 +54,7 @@ class ActivationStore(StoreReader):
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         self._per_head: tuple[NDArray[Any] | None, NDArray[np.float64] | None] | None = None
+        self._blocks: dict[str, NDArray[Any] | None] = {}
 
     @classmethod
     def create(
@@ -276,8 +282,16 @@ class ActivationStore(StoreReader):
         found = statistics.pair(
             lower, upper, self.sample_groups, lambda index: str(self.samples[index]["id"]), name
         )
+        if found is None:
+            return None
         per_head, share = self._attention(upper)
-        return None if found is None else replace(found, var_per_head=per_head, vision_share=share)
+        return replace(
+            found,
+            var_per_head=per_head,
+            vision_share=share,
+            vision_effect=self._block("vision_effect", upper),
+            text_norm=self._block("text_norm", upper),
+        )
 
     def distances(self, modality: str | None = None) -> DistanceMatrix:
         """Mean cosine distance between all pairs of layers; over all tokens where sums were kept.
@@ -388,6 +402,13 @@ class ActivationStore(StoreReader):
         if per_head is None or not 1 <= upper <= per_head.shape[1]:
             return None, share
         return per_head[:, upper - 1], share
+
+    def _block(self, name: str, upper: int) -> NDArray[Any] | None:
+        """What capture kept of the block below layer `upper`, shape (samples, columns)."""
+        if name not in self._blocks:
+            self._blocks[name] = stack_blocks(self._source, name)
+        kept = self._blocks[name]
+        return None if kept is None or not 1 <= upper <= kept.shape[1] else kept[:, upper - 1]
 
     def _all_layers(self, word: str) -> tuple[int, ...]:
         """Layers with states or sums: sums may cover more than the layers kept."""
