@@ -25,9 +25,9 @@ def cosine_distances(
     .. math:: \rho(x, y) = 1 - \frac{\langle x, y\rangle}{|x||y|}
               = \tfrac12 \Bigl|\frac{x}{|x|} - \frac{y}{|y|}\Bigr|^2 \in [0, 2]
 
-    computed by the second form, which loses no digits where the layers nearly agree. Half
-    precision is raised to float32 first, because its own resolution (4e-3 for bfloat16) is the
-    size of the distances measured.
+    computed in float64 whatever the dtype, since the resolution of half precision (4e-3 for
+    bfloat16) is the size of the distances measured; below 1e-4 by the second form, which loses no
+    digits where the layers nearly agree.
 
     Parameters
     ----------
@@ -178,26 +178,44 @@ def _distances(
             f"{name}: states have shapes {x_lower.shape} and {x_upper.shape}; a cosine distance "
             "needs the same tokens and the same width in both layers"
         )
-    single = all(
-        (x.dtype.itemsize == 2 and x.dtype.kind != "i") or x.dtype == np.float32
-        for x in (x_lower, x_upper)
-    )
-    dtype = np.float32 if single else np.float64
     n, d = x_lower.shape
     rho, square = np.empty(n), np.empty(n)
+    # Two buffers for the whole run: fresh ones for each block cost more than the arithmetic.
+    buffers = np.empty((2, min(n, max(1, _BLOCK_ELEMENTS // max(1, d))), d))
     for start, stop in _blocks(n, d):
-        a: NDArray[Any] = x_lower[start:stop].astype(dtype)
-        b: NDArray[Any] = x_upper[start:stop].astype(dtype)
-        with np.errstate(over="ignore", invalid="ignore"):
-            unit_a, zero_a, sound_a = _unit(a)
-            unit_b, zero_b, sound_b = _unit(b)
-            if not (sound_a and sound_b):
+        a, b = buffers[:, : stop - start]
+        _raise_precision(x_lower[start:stop], a)
+        _raise_precision(x_upper[start:stop], b)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            square_a, square_b = _square_sum(a), _square_sum(b)
+            part = 1.0 - np.einsum("ij,ij->i", a, b) / np.sqrt(square_a * square_b)
+        # The product loses the digits of small angles, and all of them where squares over- or
+        # underflow; such rows are brought to length one first.
+        sound = (square_a > 1e-150) & (square_a < 1e150) & (square_b > 1e-150) & (square_b < 1e150)
+        again = ~(sound & (part >= 1e-4))
+        if again.any():
+            if not sound.all():
                 check_finite(x_lower, f"{name}, lower layer,")
                 check_finite(x_upper, f"{name}, upper layer,")
-            rho[start:stop] = 0.5 * _square_sum(unit_a - unit_b)
-            square[start:stop] = _square_sum(a - b)
-        rho[start:stop][zero_a | zero_b] = np.nan
+            part[again] = 0.5 * _square_sum(_unit(a[again]) - _unit(b[again]))
+        rho[start:stop] = part
+        with np.errstate(over="ignore"):
+            b -= a
+            square[start:stop] = _square_sum(b)
     return np.clip(rho, 0.0, 2.0, out=rho), square
+
+
+def _raise_precision(x: NDArray[Any], out: NDArray[np.float64]) -> None:
+    # NumPy has no fast way from bfloat16 to float64 in one step.
+    np.copyto(out, x.astype(np.float32) if x.dtype.itemsize == 2 else x)
+
+
+def _unit(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows over their norms, at any scale; NaN for zero vectors."""
+    largest = np.abs(x).max(axis=1, initial=0.0, keepdims=True)
+    largest[largest == 0.0] = np.nan
+    x = x / largest
+    return np.asarray(x / np.sqrt(_square_sum(x))[:, None])
 
 
 def _sums(code: NDArray[np.int64], values: NDArray[np.float64], s: int) -> NDArray[np.float64]:
@@ -206,26 +224,3 @@ def _sums(code: NDArray[np.int64], values: NDArray[np.float64], s: int) -> NDArr
 
 def _square_sum(x: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.einsum("ij,ij->i", x, x), dtype=np.float64)
-
-
-def _unit(x: NDArray[Any]) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_], bool]:
-    """Rows over their norms, which rows are zero, and whether every value was finite."""
-    square = _square_sum(x)
-    low, high = (1e-30, 1e30) if x.dtype == np.float32 else (1e-280, 1e280)
-    odd = ~((square > low) & (square < high))
-    zero = np.zeros(len(x), dtype=bool)
-    scale = np.ones(len(x))
-    sound = True
-    if odd.any():
-        # Squares that overflowed or vanished: bring those rows to size one first.
-        rows = x[odd].astype(np.float64)
-        sound = bool(np.isfinite(rows).all())
-        largest = np.abs(rows).max(axis=1, initial=0.0)
-        zero[odd] = largest == 0
-        scale[odd] = np.where(largest > 0, largest, 1.0)
-        x = x.astype(np.float64)
-        square[odd] = _square_sum(rows / scale[odd, None])
-    square[zero] = 1.0
-    if odd.any():
-        return x / scale[:, None] / np.sqrt(square)[:, None], zero, sound
-    return x / np.sqrt(square).astype(x.dtype)[:, None], zero, sound

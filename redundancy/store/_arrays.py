@@ -42,6 +42,8 @@ def to_numpy(value: Any, name: str) -> NDArray[Any]:
             bits = value.contiguous().view(torch.int16).numpy()
             return np.asarray(bits.view(ml_dtypes.bfloat16))
         return np.asarray(value.numpy())
+    if isinstance(value, np.ndarray):
+        return value
     try:
         array = np.asarray(value)
         if array.dtype == object and hasattr(value, "__dlpack__"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -235,7 +236,7 @@ def write_shard(
                 statistics_layers=list(statistics_layers),
                 dtype=tensors[states[0]].dtype.name if states else None,
                 tokens={
-                    key.split("/")[1]: value.shape[0]
+                    key.split("/")[1]: math.prod(value.shape)
                     for key, value in tensors.items()
                     if key.startswith("tokens/") and key.endswith("/sample")
                 },
