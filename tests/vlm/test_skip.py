@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.vlm import reference, tiny
 
+from tests.vlm import reference, tiny
 from vlm import families
 from vlm._errors import VLMError
-from vlm.cache import CompactLayer, cache_bytes
+from vlm.cache import cache_bytes
 from vlm.model import decoder_layers, vision_mask, vision_token_ids
 from vlm.plan import SkipPlan
 from vlm.skip import skipping
@@ -82,3 +82,174 @@ def test_logits_and_words_are_those_of_the_masked_reference(
         with skipping(live, PLANS[plan]):
             got = live.generate(**inputs, **_quiet(live))
         assert got.tolist() == expected.tolist()
+
+
+@pytest.fixture
+def llava(folder: Path) -> Any:
+    return tiny.build("llava", folder)
+
+
+LATE = PLANS["late"]
+
+
+@torch.no_grad()
+def test_a_plan_that_skips_nothing_changes_no_bit(llava: Any) -> None:
+    inputs = tiny.batch(llava, [1, 2])
+    before = llava(**inputs)
+    with skipping(llava, SkipPlan(N)):
+        inside = llava(**inputs)
+    assert torch.equal(before.logits, inside.logits)
+    for old, new in zip(before.past_key_values.layers, inside.past_key_values.layers, strict=True):
+        assert torch.equal(old.keys, new.keys)
+
+
+@torch.no_grad()
+def test_a_plan_changes_nothing_where_there_is_no_image(llava: Any) -> None:
+    inputs = tiny.batch(llava, [0, 0])
+    before = llava(**inputs).logits
+    with skipping(llava, PLANS["both"]):
+        assert torch.equal(before, llava(**inputs).logits)
+
+
+@torch.no_grad()
+def test_the_model_is_as_it_was_after_the_context_and_after_an_error(llava: Any) -> None:
+    inputs = tiny.batch(llava, [1, 2])
+    before = llava(**inputs).logits
+    state = {name: set(module.__dict__) for name, module in llava.named_modules()}
+    hooks = [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in llava.modules()]
+
+    def untouched() -> bool:
+        return (
+            {name: set(module.__dict__) for name, module in llava.named_modules()} == state
+            and [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in llava.modules()]
+            == hooks
+            and torch.equal(llava(**inputs).logits, before)
+        )
+
+    with skipping(llava, PLANS["everything"]):
+        assert not torch.equal(llava(**inputs).logits, before)
+    assert untouched()
+    with pytest.raises(ZeroDivisionError), skipping(llava, PLANS["everything"]):
+        raise ZeroDivisionError
+    assert untouched()
+    with pytest.raises(VLMError, match="5 decoder layers"), skipping(llava, SkipPlan(5)):
+        pass
+    assert untouched()
+    broken = {**inputs, "pixel_values": inputs["pixel_values"][:1]}
+    with skipping(llava, LATE):
+        with pytest.raises(ValueError, match="do not match"):
+            llava(**broken)
+        expected = llava(**inputs).logits
+    with skipping(llava, LATE):
+        assert torch.equal(llava(**inputs).logits, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("plan", PLANS)
+def test_the_cache_holds_exactly_the_kept_share(llava: Any, plan: str) -> None:
+    from vlm.flops import kv_bytes
+    from vlm.model import text_config
+
+    n_text, n_vision = 7, 2 * 9
+    inputs = tiny.batch(llava, [2, 2], text=[n_text, n_text])
+    with skipping(llava, PLANS[plan]):
+        cache = llava(**inputs).past_key_values
+    expected = kv_bytes(text_config(llava), n_text, n_vision, PLANS[plan], itemsize=4)
+    assert cache_bytes(cache) == 2 * expected
+    for number, layer in enumerate(cache.layers):
+        assert layer.get_seq_length() == n_text + n_vision
+        stored = 0 if layer.keys is None else layer.keys.shape[-2]
+        runs = PLANS[plan].runs(number)
+        assert stored == runs * (n_text + PLANS[plan].active_vision(number) * n_vision)
+        if stored:
+            # No larger storage stands behind the tensors.
+            assert layer.keys.untyped_storage().nbytes() == layer.keys.numel() * 4
+
+
+@torch.no_grad()
+def test_hidden_rows_cost_no_work(llava: Any) -> None:
+    seen: dict[int, int] = {}
+
+    def watch(number: int) -> Any:
+        return lambda module, args, out: seen.update({number: args[0].shape[1]})
+
+    handles = [
+        layer.mlp.register_forward_hook(watch(number))
+        for number, layer in enumerate(decoder_layers(llava))
+    ]
+    with skipping(llava, PLANS["everything"]):
+        llava(**tiny.batch(llava, [1], text=[5]))
+    for handle in handles:
+        handle.remove()
+    assert seen == {1: 14, 3: 5, 4: 14, 5: 5}
+
+
+@torch.no_grad()
+def test_late_entry_hands_on_vision_tokens_as_they_came(llava: Any) -> None:
+    inputs = tiny.batch(llava, [1, 2])
+    states: list[torch.Tensor] = []
+    layers = decoder_layers(llava)
+    handles = [
+        layers[number].register_forward_pre_hook(lambda _, args: states.append(args[0]))
+        for number in (0, 2)
+    ]
+    with skipping(llava, LATE):
+        llava(**inputs)
+    for handle in handles:
+        handle.remove()
+    vision = vision_mask(llava, inputs["input_ids"])
+    assert torch.equal(states[0][vision], states[1][vision])
+    assert not torch.equal(states[0][~vision], states[1][~vision])
+
+
+@torch.no_grad()
+def test_a_placeholder_that_the_model_says_itself_is_text(llava: Any) -> None:
+    inputs = tiny.batch(llava, [1])
+    said = torch.full((1, 1), vision_token_ids(llava)[0])
+    longer = {**inputs, "input_ids": torch.cat([inputs["input_ids"], said], dim=1)}
+    with skipping(llava, LATE):
+        cache = llava(**inputs).past_key_values
+        got = llava(input_ids=said, past_key_values=cache).logits[:, -1]
+    assert cache.layers[0].keys.shape[-2] == (inputs["input_ids"] != said).sum() + 1
+    # The same with the prompt's embeddings given, where only the mask tells what is vision.
+    embeds = llava.get_input_embeddings()(longer["input_ids"])
+    features = torch.cat(list(llava.get_image_features(inputs["pixel_values"]).pooler_output))
+    vision = vision_mask(llava, inputs["input_ids"])
+    embeds[:, :-1][vision] = features
+    mask = torch.cat([vision, torch.zeros(1, 1, dtype=torch.bool)], dim=1)
+    with skipping(llava, LATE, vision_mask=mask):
+        expected = llava(inputs_embeds=embeds).logits[:, -1]
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+def _generate(live: Any, inputs: dict[str, Any], **options: Any) -> list[list[int]]:
+    torch.manual_seed(1)
+    out: list[list[int]] = live.generate(**inputs, **{**_quiet(live), **options}).tolist()
+    return out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_beams": 3},
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"do_sample": True, "num_return_sequences": 3, "top_k": 20},
+        {"prompt_lookup_num_tokens": 3},
+        {"max_new_tokens": 8, "penalty_alpha": None, "repetition_penalty": 1.5},
+    ],
+    ids=["beams", "beams returned", "sampling", "prompt lookup", "penalty"],
+)
+@pytest.mark.parametrize("plan", ["both", "everything"])
+@torch.no_grad()
+def test_every_way_to_generate_gives_what_it_gives_without_a_cache(
+    llava: Any, plan: str, options: dict[str, Any]
+) -> None:
+    alone = "prompt_lookup_num_tokens" in options
+    inputs = tiny.batch(llava, [2] if alone else [1, 2])
+    prompt = inputs["input_ids"].shape[1]
+    slow = {key: value for key, value in options.items() if key != "prompt_lookup_num_tokens"}
+    token = vision_token_ids(llava)[0]
+    with reference.masked(llava, decoder_layers(llava), PLANS[plan], token, prompt):
+        expected = _generate(llava, inputs, **slow, use_cache=False)
+    with skipping(llava, PLANS[plan]):
+        assert _generate(llava, inputs, **options) == expected
