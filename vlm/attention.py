@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["AttentionRows", "attention_rows"]
 
 _NAME = "sdpa_with_rows"
+# Rows of scores held at once: memory stays far below that of an attention matrix.
+_ROWS_AT_ONCE = 64
 _LOCK = threading.Lock()
 _RECORDERS: WeakKeyDictionary[Any, tuple[AttentionRows, int]] = WeakKeyDictionary()
 
@@ -117,27 +119,47 @@ class AttentionRows:
         # Decoding steps that follow a prefill are none of our business.
         if query.shape[2] != self.vision.shape[1] or key.shape[2] != query.shape[2]:
             return
-        batch, heads, _, width = query.shape
-        kv_heads, tokens = key.shape[1], key.shape[2]
         rows, vision = self.rows.to(query.device), self.vision.to(query.device)
-        safe = rows.clamp_min(0)
-        chosen = query.gather(2, safe[:, None, :, None].expand(batch, heads, -1, width)).float()
-        packed = chosen.reshape(batch, kv_heads, -1, width)
-        with full_precision(query.device.type):
-            scores = packed @ key.float().mT * (width**-0.5 if scaling is None else scaling)
-        scores = scores.reshape(batch, heads, -1, tokens)
-        if mask is not None:
-            index = safe[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
-            allowed = mask.expand(batch, -1, -1, -1).gather(2, index)[..., :tokens]
-            if allowed.dtype == torch.bool:
-                scores = scores.masked_fill(~allowed, float("-inf"))
-            else:
-                scores = scores + allowed.float()
-        elif causal:
-            later = torch.arange(tokens, device=rows.device) > safe[:, :, None]
-            scores = scores.masked_fill(later[:, None], float("-inf"))
-        mass = (scores.softmax(dim=-1) * vision[:, None, None, :]).sum(dim=-1)
-        self._found[layer] = mass.masked_fill(rows[:, None, :] < 0, float("nan"))
+        parts = [
+            _mass(query, key, mask, rows[:, start : start + _ROWS_AT_ONCE], vision, scaling, causal)
+            for start in range(0, rows.shape[1], _ROWS_AT_ONCE)
+        ]
+        self._found[layer] = torch.cat(parts, dim=2)
+
+
+def _mass(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    rows: Tensor,
+    vision: Tensor,
+    scaling: float | None,
+    causal: bool,
+) -> Tensor:
+    """Attention mass of query rows (batch, r) on vision keys: (batch, heads, r)."""
+    import torch
+
+    batch, heads, _, width = query.shape
+    kv_heads, tokens = key.shape[1], key.shape[2]
+    safe = rows.clamp_min(0)
+    chosen = query.gather(2, safe[:, None, :, None].expand(batch, heads, -1, width)).float()
+    # Heads that share keys stand one after another, as in the library's repeat_kv.
+    packed = chosen.reshape(batch, kv_heads, -1, width)
+    with full_precision(query.device.type):
+        scores = packed @ key.float().mT * (width**-0.5 if scaling is None else scaling)
+    scores = scores.reshape(batch, heads, -1, tokens)
+    if mask is not None:
+        index = safe[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+        allowed = mask.expand(batch, -1, -1, -1).gather(2, index)[..., :tokens]
+        if allowed.dtype == torch.bool:
+            scores = scores.masked_fill(~allowed, float("-inf"))
+        else:
+            scores = scores + allowed.float()
+    elif causal:
+        later = torch.arange(tokens, device=rows.device) > safe[:, :, None]
+        scores = scores.masked_fill(later[:, None], float("-inf"))
+    mass = (scores.softmax(dim=-1) * vision[:, None, None, :]).sum(dim=-1)
+    return mass.masked_fill(rows[:, None, :] < 0, float("nan"))
 
 
 def _forward(

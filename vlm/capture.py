@@ -37,6 +37,7 @@ class _Settings:
     modalities: tuple[str, ...]
     thresholds: NDArray[np.float64]
     var: bool
+    var_text: bool
     seed: int
     layers: tuple[int, ...]
     vision_effect: bool
@@ -52,7 +53,7 @@ def capture(
     tokens: int | Literal["all"] = 0,
     modalities: Sequence[str] = MODALITIES,
     thresholds: Sequence[float] | NDArray[np.float64] = DEFAULT_THRESHOLDS,
-    var: bool = True,
+    var: bool | Literal["text"] = True,
     batch_size: int = 8,
     seed: int = 0,
     layers: Sequence[int] | None = None,
@@ -90,8 +91,10 @@ def capture(
     modalities : sequence of {"vision", "text"}
     thresholds : sequence of float
         Cosine distances at which tokens are counted, in (0, 2].
-    var : bool
-        Measure the attention on vision tokens of the query that predicts the answer.
+    var : bool or "text"
+        Measure the attention on vision tokens of the query that predicts the answer; with
+        ``"text"`` also its mean over all text tokens after vision, which sees vision that reaches
+        the answer through other tokens.
     batch_size : int
         Samples per forward pass. A pass holds (L + 1) x tokens x d values per sample.
     seed : int
@@ -133,6 +136,8 @@ def capture(
     for name, value in (("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
         if value < 1:
             raise VLMError(f"{name} is {value!r}; it must be at least 1.")
+    if var not in (True, False, "text"):
+        raise VLMError(f"var is {var!r}; use True, False or 'text'.")
     kept = tuple(range(n_layers + 1)) if layers is None else tuple(sorted({int(x) for x in layers}))
     if not kept or kept[0] < 0 or kept[-1] > n_layers:
         raise VLMError(
@@ -143,7 +148,8 @@ def capture(
         tokens=None if tokens == "all" else int(tokens),
         modalities=tuple(dict.fromkeys(modalities)),
         thresholds=check_thresholds(thresholds),
-        var=var,
+        var=bool(var),
+        var_text=var == "text",
         seed=seed,
         layers=kept,
         vision_effect=vision_effect,
@@ -188,12 +194,12 @@ def _stream(
 
 
 def _run(
-    model: Any, processor: Any, rows: Sequence[Mapping[str, Any]], settings: _Settings
+    model: Any, processor: Any, batch: Sequence[Mapping[str, Any]], settings: _Settings
 ) -> list[CapturedSample]:
     """One batch: forward pass under watch, then everything that leaves the device."""
     import torch
 
-    inputs, info = prepare(processor, rows, device=model.device, dtype=model.dtype)
+    inputs, info = prepare(processor, batch, device=model.device, dtype=model.dtype)
     tokenizer = getattr(processor, "tokenizer", processor)
     ids: Tensor = inputs["input_ids"]
     real: Tensor = inputs["attention_mask"].bool()
@@ -208,7 +214,8 @@ def _run(
         if settings.var or settings.vision_effect:
             watch = stack.enter_context(attention_rows(model))
         if watch is not None and settings.var:
-            watch.watch(vision, attention_mask=real)
+            rows = _text_rows(masks) if settings.var_text else None
+            watch.watch(vision, rows, attention_mask=real)
         record = stack.enter_context(
             record_blocks(
                 blocks,
@@ -228,7 +235,13 @@ def _run(
                 "processor that was saved with this model."
             ) from error
         record.check()
-        var = watch.per_head[..., 0].cpu().numpy() if watch is not None and settings.var else None
+        var = var_text = None
+        if watch is not None and settings.var:
+            mass = watch.per_head
+            var = mass[..., 0].cpu().numpy()
+            if settings.var_text:
+                # A text without vision before it pays no attention to vision.
+                var_text = mass[..., 1:].nanmean(dim=-1).nan_to_num(0.0).cpu().numpy()
         statistics = token_statistics(
             record.states,
             {name: masks[name] for name in settings.modalities},
@@ -259,6 +272,7 @@ def _run(
                     positions=positions,
                     layers=settings.layers,
                     var_per_head=None if var is None else var[row],
+                    var_text_per_head=None if var_text is None else var_text[row],
                     # Without vision there is nothing to hide: not even rounding.
                     vision_effect=None if effect is None else effect[row] * (n_vision > 0),
                     text_norm=None if size is None else size[row],
@@ -268,6 +282,18 @@ def _run(
                 )
             )
     return samples
+
+
+def _text_rows(masks: Mapping[str, Tensor]) -> Tensor:
+    """The last token of every row, then its text tokens after vision; -1 fills up."""
+    import torch
+
+    after = masks["text"] & (masks["vision"].cumsum(dim=1) > 0)
+    place = torch.arange(after.shape[1], device=after.device)
+    rows = torch.where(after, place, -1).sort(dim=1, descending=True).values
+    rows = rows[:, : max(1, int(after.sum(dim=1).max()))]
+    last = torch.where(masks["text"], place, -1).amax(dim=1, keepdim=True)
+    return torch.cat([last, rows], dim=1)
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,6 +112,8 @@ class CapturedSample:
     var_per_head : ndarray of float32, shape (L, H), or None
         Attention mass on vision tokens of the query row that predicts the answer, per query head:
         the last token of the prompt. 0 for a sample without vision.
+    var_text_per_head : ndarray of float32, shape (L, H), or None
+        The same, averaged over all text tokens that have vision before them.
     vision_effect : ndarray of float32, shape (L, 2), or None
         delta_l of Theorem 6, |f_text^l(V, T) - f_text^l(empty, T)|, on the true trajectory: in
         column 0 over all text tokens (Frobenius norm), in column 1 of the token that predicts the
@@ -131,6 +133,7 @@ class CapturedSample:
     positions: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     layers: tuple[int, ...] = ()
     var_per_head: NDArray[np.float32] | None = None
+    var_text_per_head: NDArray[np.float32] | None = None
     vision_effect: NDArray[np.float32] | None = None
     text_norm: NDArray[np.float32] | None = None
     n_vision: int = 0

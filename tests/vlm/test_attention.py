@@ -87,6 +87,22 @@ def test_chosen_rows_equal_eager_and_empty_places_are_nan(folder, processor):
                 )
 
 
+def test_many_rows_are_worked_on_in_parts(folder, processor, monkeypatch):
+    inputs, _ = prepare(processor, mixed_rows()[:2])
+    model = load(folder, "sdpa")
+    tokens = inputs["input_ids"].shape[1]
+    found = []
+    for at_once in (3, 1000):
+        monkeypatch.setattr("vlm.attention._ROWS_AT_ONCE", at_once)
+        with (
+            torch.inference_mode(),
+            attention_rows(model, vision_of(model, inputs), range(tokens - 10, tokens)) as watch,
+        ):
+            model(**inputs)
+            found.append(watch.per_head)
+    torch.testing.assert_close(*found, rtol=0, atol=1e-6)
+
+
 def test_bfloat16_rows_are_computed_in_float32(folder, processor):
     inputs, _ = prepare(processor, mixed_rows(), dtype=torch.bfloat16)
     model = load(folder, "sdpa", dtype=torch.bfloat16)

@@ -138,6 +138,22 @@ def test_vision_attention_is_that_of_the_last_prompt_token(folder, processor, sa
     assert (samples[2].var_per_head == 0).all()
 
 
+def test_vision_attention_of_all_text_after_vision(folder, model, processor, samples):
+    eager = load(folder, attn_implementation="eager")
+    found = capture(model, processor, mixed_rows(), var="text", batch_size=3)
+    for row, before, sample in zip(mixed_rows(), samples, found, strict=True):
+        inputs, _ = prepare(processor, [row])
+        with torch.inference_mode():
+            out = eager(**inputs, output_attentions=True)
+        vision = inputs["input_ids"][0] == eager.config.image_token_id
+        after = ~vision & (vision.cumsum(0) > 0)
+        mass = torch.stack([a[0, :, after][..., vision].sum(-1) for a in out.attentions])
+        expected = mass.mean(-1).nan_to_num(0.0)
+        np.testing.assert_allclose(sample.var_text_per_head, expected.numpy(), atol=1e-4)
+        np.testing.assert_allclose(sample.var_per_head, before.var_per_head, atol=1e-6)
+        assert before.var_text_per_head is None
+
+
 def test_vision_effect_equals_a_block_with_vision_masked_out(model, processor, samples):
     """delta_l by hand: the whole block under a 4D mask that hides vision keys from text."""
     decoder = model.model.language_model
@@ -342,6 +358,7 @@ def test_an_error_leaves_the_model_as_it_was(folder, processor):
         ({"modalities": ["audio"]}, "'vision' and 'text'"),
         ({"modalities": "vision"}, "'vision' and 'text'"),
         ({"modalities": []}, "'vision' and 'text'"),
+        ({"var": "all"}, "True, False or 'text'"),
         ({"layers": [0, 5]}, "layers 0 to 4"),
         ({"layers": []}, "layers 0 to 4"),
         ({"thresholds": [3.0]}, "threshold 3 is out of range"),
