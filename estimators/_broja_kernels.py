@@ -13,7 +13,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["assemble", "back_substitute", "compiled", "constraints", "forward_substitute"]
+__all__ = [
+    "assemble",
+    "back_substitute",
+    "compiled",
+    "constraints",
+    "forward_substitute",
+    "pair_gram",
+    "solve_slices",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -153,3 +161,164 @@ def back_substitute(b_ptr: IntArray, hbb: FloatArray, v: FloatArray) -> None:
             for j in range(i + 1, n):
                 s -= hbb[start + j, i] * v[start + j]
             v[start + i] = s / hbb[start + i, i]
+
+
+def pair_gram(
+    t_ptr: IntArray,
+    a_start: IntArray,
+    b_start: IntArray,
+    k_ptr: IntArray,
+    m_max: int,
+    n_max: int,
+    pair: IntArray,
+    weight: FloatArray,
+    along: FloatArray,
+    k_out: FloatArray,
+    q_out: FloatArray,
+    of_y_out: FloatArray,
+    gram: FloatArray,
+) -> None:
+    """Add U^T L^+ U to the lower triangle of `gram`, L the slices of z.
+
+    `weight` holds nu p and `along` the entries of U, slice by slice, each slice an m by n block.
+    A slice is ``[[Dx, W], [W^T, Dy]]``. With Q = W Dy^{-1} its Schur complement in the cells of X
+    is the Laplacian of ``W Q^T``; K is its inverse with the heaviest cell grounded.
+    """
+    lap = np.empty((m_max, m_max))
+    k = np.empty((m_max, m_max))
+    kq = np.empty((m_max, n_max))
+    qkq = np.empty((n_max, n_max))
+    row = np.empty(n_max)
+    x = np.empty(m_max)
+    pivots = np.empty(m_max)
+    order = np.empty(m_max, dtype=np.int64)
+    for z in range(len(t_ptr) - 1):
+        t0 = t_ptr[z]
+        m, n = a_start[z + 1] - a_start[z], b_start[z + 1] - b_start[z]
+        w = weight[t0 : t0 + m * n].reshape((m, n))
+        u = along[t0 : t0 + m * n].reshape((m, n))
+        ids = pair[t0 : t0 + m * n].reshape((m, n))
+        q = q_out[t0 : t0 + m * n].reshape((m, n))
+        of_y = of_y_out[b_start[z] : b_start[z] + n]
+        of_y[:] = 0.0
+        for i in range(m):
+            for j in range(n):
+                of_y[j] += w[i, j]
+        for i in range(m):
+            for j in range(n):
+                q[i, j] = w[i, j] / of_y[j]
+        ground, heaviest = 0, -1.0
+        for i in range(m):
+            total = 0.0
+            for j in range(n):
+                total += w[i, j]
+            if total > heaviest:
+                ground, heaviest = i, total
+        for i in range(m):
+            for h in range(i):
+                v = 0.0
+                for j in range(n):
+                    v += w[i, j] * q[h, j]
+                lap[i, h] = v
+                lap[h, i] = v
+            lap[i, i] = 0.0
+        # Each pivot is the sum of what still leaves its cell, the ground included: nothing is
+        # ever subtracted, so even nearly disconnected slices are inverted to full accuracy
+        # (Grassmann, Taksar, Heyman 1985).
+        count = 0
+        for i in range(m):
+            if i != ground:
+                order[count] = i
+                count += 1
+        order[count] = ground
+        for e in range(m - 1):
+            i = order[e]
+            pivot = 1e-300
+            for f in range(e + 1, m):
+                pivot += lap[i, order[f]]
+            pivots[e] = pivot
+            for f in range(e + 1, m):
+                h = order[f]
+                factor = lap[h, i] / pivot
+                for f2 in range(e + 1, m):
+                    lap[h, order[f2]] += factor * lap[i, order[f2]]
+        k[:m, :m] = 0.0
+        for column in range(m - 1):
+            x[:m] = 0.0
+            x[column] = 1.0
+            for e in range(column, m - 1):
+                x[e] /= pivots[e]
+                for f in range(e + 1, m - 1):
+                    x[f] += lap[order[f], order[e]] * x[e]
+            for e in range(m - 2, -1, -1):
+                v = 0.0
+                for f in range(e + 1, m - 1):
+                    v += lap[order[e], order[f]] * x[f]
+                x[e] += v / pivots[e]
+                k[order[e], order[column]] = x[e]
+        for i in range(m):
+            for j in range(n):
+                v = 0.0
+                for h in range(m):
+                    v += k[i, h] * q[h, j]
+                kq[i, j] = v
+        for j in range(n):
+            for j2 in range(n):
+                v = 0.0
+                for i in range(m):
+                    v += q[i, j] * kq[i, j2]
+                qkq[j, j2] = v
+            qkq[j, j] += 1.0 / of_y[j]
+        for i in range(m):
+            for h in range(m):
+                k_out[k_ptr[z] + i * m + h] = k[i, h]
+        for i in range(m):
+            for j in range(n):
+                u1 = u[i, j]
+                if u1 == 0.0:
+                    continue
+                target = gram[ids[i, j]]
+                for j2 in range(n):
+                    row[j2] = u1 * (qkq[j, j2] - kq[i, j2])
+                for h in range(i + 1):
+                    shift = u1 * (k[i, h] - kq[h, j])
+                    # Pairs are numbered x by x, so what lies beyond (i, j) in the last row is
+                    # the upper triangle, which nobody reads.
+                    for j2 in range(n):
+                        target[ids[h, j2]] += u[h, j2] * (row[j2] + shift)
+
+
+def solve_slices(
+    t_ptr: IntArray,
+    a_start: IntArray,
+    b_start: IntArray,
+    k_ptr: IntArray,
+    k: FloatArray,
+    q: FloatArray,
+    of_y: FloatArray,
+    a: FloatArray,
+    b: FloatArray,
+) -> None:
+    """Replace (a, b), the cells ordered slice by slice, by L^+ (a, b)."""
+    for z in range(len(t_ptr) - 1):
+        m, n = a_start[z + 1] - a_start[z], b_start[z + 1] - b_start[z]
+        block = q[t_ptr[z] : t_ptr[z] + m * n].reshape((m, n))
+        inverse = k[k_ptr[z] : k_ptr[z] + m * m].reshape((m, m))
+        va = a[a_start[z] : a_start[z] + m]
+        vb = b[b_start[z] : b_start[z] + n]
+        rhs = np.empty(m)
+        for i in range(m):
+            v = va[i]
+            for j in range(n):
+                v -= block[i, j] * vb[j]
+            rhs[i] = v
+        for i in range(m):
+            v = 0.0
+            for h in range(m):
+                v += inverse[i, h] * rhs[h]
+            va[i] = v
+        for j in range(n):
+            v = vb[j] / of_y[b_start[z] + j]
+            for i in range(m):
+                v -= block[i, j] * va[i]
+            vb[j] = v

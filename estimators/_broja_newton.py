@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import blas, lapack
 
 from estimators import _broja_kernels as kernels
+from estimators._broja_linear import NewtonMatrix, newton_matrix
 from estimators._broja_presolve import Program
 
 __all__ = ["Settings", "Solution", "solve"]
@@ -118,58 +118,6 @@ class _Sums:
         return float(self.mass_first @ worst)
 
 
-class _Matrix:
-    """The Newton matrix, factored; see the module's docstring."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        n_a, n_b = len(program.a), len(program.b)
-        width = int(np.max(np.diff(program.b_ptr), initial=1))
-        self.haa = np.zeros((n_a, n_a), order="F")
-        self.hba = np.zeros((n_b, n_a))
-        self.hbb = np.zeros((n_b, width))
-        order = np.argsort(program.a_z, kind="stable")
-        self.cells_of_z = np.split(order, np.flatnonzero(np.diff(program.a_z[order])) + 1)
-        self.scale = np.ones(n_a)
-
-    def factor(self, p: FloatArray, nu: FloatArray, c: FloatArray) -> bool:
-        """Factor the matrix of the pairs' ``nu diag(p) + c p p^T``; False where it failed."""
-        g = self.program
-        failed = kernels.compiled(kernels.assemble)(
-            g.ptr, g.ia, g.ib, g.pair_x, g.pair_y, g.a_ptr, g.b_ptr,
-            p, nu, c, self.haa, self.hbb, self.hba,
-        )  # fmt: skip
-        if failed:
-            return False
-        d = self.haa.diagonal().copy()
-        self.scale = 1.0 / np.sqrt(d)
-        s = blas.dsyrk(-1.0, self.hba.T, beta=1.0, c=self.haa, lower=1, overwrite_c=1)
-        for cells in self.cells_of_z:
-            # lam_z + v, mu_z - v changes nothing: fix that freedom.
-            s[np.ix_(cells, cells)] += np.outer(d[cells], d[cells]) / d[cells].sum()
-        s *= self.scale[:, None]
-        s *= self.scale[None, :]
-        diagonal = np.diag_indices(len(d))
-        kept = s[diagonal]
-        for jitter in (1e-15, 1e-12, 1e-9):
-            s[diagonal] = kept + jitter
-            self.cholesky, info = lapack.dpotrf(s, lower=1, overwrite_a=0)
-            if info == 0:
-                return True
-        return False
-
-    def solve(self, ra: FloatArray, rb: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Solve for (da, db)."""
-        g = self.program
-        yb = rb.copy()
-        kernels.compiled(kernels.forward_substitute)(g.b_ptr, self.hbb, yb)
-        da, _ = lapack.dpotrs(self.cholesky, (ra - self.hba.T @ yb) * self.scale, lower=1)
-        da *= self.scale
-        db = yb - self.hba @ da
-        kernels.compiled(kernels.back_substitute)(g.b_ptr, self.hbb, db)
-        return da, db
-
-
 def _evaluate(
     program: Program, lam: FloatArray, mu: FloatArray, theta: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -225,7 +173,7 @@ def _limit(v: FloatArray, dv: FloatArray) -> float:
 class _Iteration:
     """The Newton system at one point, solved for several right-hand sides."""
 
-    def __init__(self, program: Program, sums: _Sums, matrix: _Matrix, at: _Point) -> None:
+    def __init__(self, program: Program, sums: _Sums, matrix: NewtonMatrix, at: _Point) -> None:
         self.program, self.sums, self.matrix, self.at = program, sums, matrix, at
         self.merit, self.ra, self.rb, self.r0 = _merit(program, sums, at)
         self.residual = float(np.abs(self.ra).sum() + np.abs(self.rb).sum() + np.abs(self.r0).sum())
@@ -336,7 +284,7 @@ def solve(program: Program, aim: float, settings: Settings | None = None) -> Sol
     What it returns is the best point met, never a promise: the certificate decides.
     """
     settings = settings or Settings()
-    sums, matrix = _Sums(program), _Matrix(program)
+    sums, matrix = _Sums(program), newton_matrix(program)
     at = _start(program, sums)
     best, best_score, best_at = at, np.inf, 0
     least_tau = 0.1 * aim / program.n_pairs

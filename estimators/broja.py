@@ -168,6 +168,11 @@ class PID:
         if atom not in ATOMS:
             raise InputError(f"there is no atom {atom!r}; the atoms are {', '.join(ATOMS)}")
         value: float | None = getattr(self, atom)
+        if value is None and self.n is not None:
+            raise InputError(
+                "the synergy was withheld: there are too few samples for its value; see "
+                "synergy_bracket"
+            )
         if value is None:
             raise InputError(
                 "synergy depends on the joint P(z, x, y), which p_zx and p_zy do not determine; "
