@@ -109,11 +109,12 @@ def extract(
     from vlm._errors import VLMError
     from vlm.capture import capture
     from vlm.data import count_rows, digest, rows_of
+    from vlm.model import decoder_layers, model_type, text_config
 
     if not 0 <= rank < world_size:
         raise InputError(f"rank is {rank} of {world_size} processes; it counts from 0")
-    config = model.config.get_text_config()
     try:
+        kind, config, n_layers = model_type(model), text_config(model), len(decoder_layers(model))
         total = count_rows(data)
         if dataset is None and (isinstance(data, str | Path) or total is not None):
             name = str(data) if isinstance(data, str | Path) else None
@@ -123,7 +124,7 @@ def extract(
     settings: dict[str, Any] = {
         "model": model_id or getattr(model, "name_or_path", None) or None,
         "revision": revision or getattr(model.config, "_commit_hash", None),
-        "n_layers": config.num_hidden_layers,
+        "n_layers": n_layers,
         "dims": config.hidden_size,
         "layers": layers,
         "modalities": modalities,
@@ -132,7 +133,7 @@ def extract(
         "thresholds": thresholds,
         "dataset": dataset,
         "settings": {
-            "model_type": model.config.model_type,
+            "model_type": kind,
             "dtype": str(model.dtype).removeprefix("torch."),
             "var": var,
             "vision_effect": vision_effect,
