@@ -57,7 +57,8 @@ def pid_from_samples(
     Parameters
     ----------
     z : array, shape (n,) or (n, k)
-        Target. Integers or strings are symbols; floats are put into 8 k-means states.
+        Target. Integers, whole floats and strings are symbols; other floats are put into 8
+        k-means states.
     x, y : array, shape (n,) or (n, d)
         Sources. Integers or strings are symbols (rows of a matrix are joint symbols); floating
         point states are quantised. Both must be of one sort.
@@ -150,6 +151,10 @@ def _target(z: Any, seed: int) -> IntArray:
     array = to_numpy(z, "z")
     if array.dtype.kind != "f":
         return symbols(array, "z")[0]
+    if array.size == 0:
+        raise InputError(f"z is empty (shape {array.shape}); pass at least one sample")
+    if array.ndim == 1 and np.array_equal(array, np.floor(array)):
+        return symbols(array.astype(np.int64), "z")[0]
     rows = array.reshape(len(array), -1)
     rule = quantise(rows, n_states=_TARGET_STATES, seed=seed)
     return symbols(rule.encode(rows), "z")[0]

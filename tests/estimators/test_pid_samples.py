@@ -1,0 +1,192 @@
+"""PID from samples: coverage of the errors, the synergy bracket, quantisers, controls, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from estimators import InputError
+from estimators.broja import broja_pid
+from estimators.pid_samples import pid_from_samples
+
+LN2 = np.log(2.0)
+
+
+def draw(p: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    cells = rng.choice(p.size, size=n, p=p.ravel())
+    return np.unravel_index(cells, p.shape)
+
+
+def truth(seed: int = 0, shape=(3, 4, 4)) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.full(int(np.prod(shape)), 0.3)).reshape(shape)
+
+
+def layers(n: int, seed: int = 0, dimension: int = 6):
+    """An invertible layer: y holds exactly what x holds, in other coordinates."""
+    rng = np.random.default_rng(seed)
+    z = rng.integers(4, size=n)
+    x = 1.2 * rng.normal(size=(4, dimension))[z] + rng.normal(size=(n, dimension))
+    rotation, _ = np.linalg.qr(rng.normal(size=(dimension, dimension)))
+    return z, x, x @ rotation
+
+
+def test_many_samples_find_the_truth():
+    p = truth()
+    exact = broja_pid(p)
+    pid = broja_pid(samples=draw(p, 200_000, np.random.default_rng(1)))
+    for atom in ("redundant", "unique_x", "unique_y", "synergistic"):
+        assert abs(getattr(pid, atom) - getattr(exact, atom)) < 5 * pid.se[atom] + 1e-3
+    assert pid.n == 200_000
+    assert pid.params["alphabets"] == p.shape
+
+
+def coverage(runs: int, n: int) -> dict[str, float]:
+    p = truth()
+    exact = broja_pid(p)
+    hits = dict.fromkeys(("redundant", "unique_x", "unique_y"), 0)
+    for run in range(runs):
+        sample = draw(p, n, np.random.default_rng(100 + run))
+        pid = pid_from_samples(*sample, control=False, bias="none")
+        for atom in hits:
+            interval = pid.confidence(atom)
+            hits[atom] += interval.low <= getattr(exact, atom) <= interval.high
+    return {atom: hit / runs for atom, hit in hits.items()}
+
+
+def test_errors_from_the_dual_cover():
+    assert min(coverage(40, 5000).values()) >= 0.85
+
+
+@pytest.mark.slow
+def test_errors_from_the_dual_cover_at_their_level():
+    found = coverage(300, 10_000).values()
+    assert min(found) >= 0.90
+    assert max(found) <= 0.995
+
+
+def test_groups_widen_the_errors():
+    """Samples repeated within groups carry no news: the error follows the groups."""
+    z, x, y = draw(truth(), 1000, np.random.default_rng(0))
+    alone = pid_from_samples(z, x, y, bias="none")
+    four = [np.repeat(v, 4) for v in (z, x, y)]
+    naive = pid_from_samples(*four, bias="none")
+    grouped = pid_from_samples(*four, groups=np.repeat(np.arange(1000), 4), bias="none")
+    assert naive.se["redundant"] == pytest.approx(alone.se["redundant"] / 2, rel=0.01)
+    assert grouped.se["redundant"] == pytest.approx(alone.se["redundant"], rel=0.01)
+    assert grouped.params["n_groups"] == 1000
+
+
+@pytest.mark.parametrize("n", [1000, 10_000])
+def test_the_bracket_holds_the_synergy(n):
+    p = truth(3, (6, 10, 10))
+    exact = broja_pid(p).synergistic
+    low, high = pid_from_samples(*draw(p, n, np.random.default_rng(2)), bias="none").synergy_bracket
+    assert low < exact < high
+
+
+def test_extrapolation_removes_bias():
+    p = truth(3, (4, 8, 8))
+    exact = broja_pid(p).redundant
+    errors = {"none": 0.0, "linear": 0.0, "quadratic": 0.0}
+    for seed in range(8):
+        sample = draw(p, 800, np.random.default_rng(seed))
+        for bias in errors:
+            errors[bias] += pid_from_samples(*sample, bias=bias, control=False).redundant - exact
+    assert abs(errors["linear"]) < 0.5 * abs(errors["none"])
+    assert abs(errors["quadratic"]) < abs(errors["none"])
+
+
+def test_sum_rules_hold_after_extrapolation():
+    pid = pid_from_samples(*draw(truth(), 900, np.random.default_rng(0)))
+    assert pid.params["bias"] == "linear"
+    assert abs(pid.redundant + pid.unique_x - pid.information_x) < 1e-12
+    assert abs(pid.redundant + pid.unique_y - pid.information_y) < 1e-12
+    total = pid.redundant + pid.unique_x + pid.unique_y + pid.synergistic
+    assert abs(total - pid.information_xy) < 1e-12
+
+
+def test_too_few_samples_withhold_the_synergy():
+    rng = np.random.default_rng(0)
+    pid = pid_from_samples(*rng.integers(8, size=(3, 300)))
+    assert pid.synergistic is None
+    assert pid.synergy_bracket is not None
+    assert "synergy-withheld" in {d.code for d in pid.diagnostics}
+    with pytest.raises(InputError, match="synergy_bracket"):
+        pid.interval("synergistic")
+    some = pid_from_samples(*rng.integers(4, size=(3, 100)))
+    assert "few-samples-per-cell" in {d.code for d in some.diagnostics}
+
+
+def test_independent_samples_fail_the_control():
+    rng = np.random.default_rng(0)
+    pid = pid_from_samples(rng.integers(3, size=400), *rng.integers(9, size=(2, 400)), bias="none")
+    assert "control" in {d.code for d in pid.diagnostics}
+    z = rng.integers(3, size=4000)
+    assert "control" not in {d.code for d in pid_from_samples(z, z, z).diagnostics}
+
+
+def test_prediction_sees_through_a_rotation_and_k_means_does_not():
+    z, x, y = layers(6000)
+    seen = pid_from_samples(z, x, y, n_states=16)
+    blind = pid_from_samples(z, x, y, n_states=16, quantiser="kmeans")
+    assert seen.redundant > 1.2 * blind.redundant
+    assert seen.unique_x + seen.unique_y < 0.15 * seen.redundant
+    assert seen.params["retained_x"] > 0.9
+    assert seen.n == 3000
+
+
+def test_a_coarse_quantiser_is_reported():
+    z, x, y = layers(3000)
+    pid = pid_from_samples(z, x, y, n_states=2)
+    assert {d.code for d in pid.diagnostics} >= {"lossy-quantiser"}
+
+
+def test_a_source_that_knows_nothing_has_no_unique_part():
+    z, x, _ = layers(4000)
+    noise = np.random.default_rng(5).normal(size=(4000, 3))
+    pid = pid_from_samples(z, x, noise).to("bits")
+    assert pid.unique_x > 10 * abs(pid.redundant)
+    assert abs(pid.unique_y) < 0.02
+
+
+@pytest.mark.parametrize("quantiser", ["prediction", "kmeans", "pq"])
+def test_the_same_seed_gives_the_same_numbers(quantiser):
+    z, x, y = layers(1200)
+    first = pid_from_samples(z, x, y, quantiser=quantiser, groups=np.arange(1200) // 3, seed=4)
+    again = pid_from_samples(z, x, y, quantiser=quantiser, groups=np.arange(1200) // 3, seed=4)
+    assert repr(first) == repr(again)
+    assert first.se == again.se
+    assert first.certified
+
+
+def test_a_continuous_target_is_put_into_states():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, 2))
+    pid = pid_from_samples(x[:, 0], x, x[:, :1])
+    assert pid.params["alphabets"][0] == 8
+    assert pid.redundant > 0.5
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: pid_from_samples([0, 1], [0, 1, 1], [0, 1, 1]), "2"),
+        (lambda: pid_from_samples([], [], []), "shape|empty|0 samples"),
+        (lambda: pid_from_samples([0, 1], [0.5, 1.5], [0, 1]), "floating point states"),
+        (lambda: pid_from_samples([0, 1], [0, 1], [0, 1], bias="cubic"), "bias is 'cubic'"),
+        (
+            lambda: pid_from_samples(np.arange(4) % 2, np.eye(4), np.eye(4)),
+            "cannot be split",
+        ),
+        (
+            lambda: pid_from_samples(*layers(100)[:2], np.full((100, 2), np.nan)),
+            "NaN|nan",
+        ),
+        (lambda: pid_from_samples(*layers(100), quantiser="magic"), "quantiser is 'magic'"),
+        (lambda: pid_from_samples(*layers(100), n_states=1), "n_states is 1"),
+        (lambda: broja_pid(samples=(np.zeros(3, int),) * 3, p=np.ones((1, 1, 1))), "exactly one"),
+    ],
+)
+def test_bad_samples_are_one_clear_sentence(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
