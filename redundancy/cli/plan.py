@@ -1,0 +1,181 @@
+"""Propose layer skips from saved activations, and certify one where a model and data are given.
+
+Thresholds propose plans and order them, safest first; they guarantee nothing. With --model and
+--data the plans are run on those samples, which must be others than the store's, and the one is
+kept that saves most while at most a share alpha of the answers changes, with probability 1 - delta.
+
+Examples:
+
+  redundancy plan acts -o plan.json
+
+  redundancy plan acts --model ./my-model --data held_out.jsonl --alpha 0.02 --delta 0.1
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from redundancy.cli._common import Fresh, Json, Quiet, Seed, print_json, progress, show
+from redundancy.cli._guarded import say
+
+__all__ = ["command"]
+
+
+def command(
+    acts: Annotated[str, typer.Argument(metavar="ACTS", help="Store of a vision-language model.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Plan file to write.")] = "plan.json",
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model folder or hub id, to certify a plan.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Held-out samples to certify on.")
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option("--alpha", help="Share of answers that may change.")
+    ] = 0.05,
+    delta: Annotated[
+        float, typer.Option("--delta", help="Probability that the certificate is wrong.")
+    ] = 0.1,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", help="late, exit, window, off, drop; all by default."),
+    ] = None,
+    max_effect: Annotated[
+        float | None,
+        typer.Option("--max-effect", help="Largest effect of vision on a block without it."),
+    ] = None,
+    max_distance: Annotated[
+        float | None, typer.Option("--max-distance", help="Largest cosine distance bypassed.")
+    ] = None,
+    max_plans: Annotated[int, typer.Option("--max-plans", help="Plans to propose.")] = 12,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Samples per forward.")] = 16,
+    seed: Seed = 0,
+    fresh: Fresh = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the plan and print what was proposed."""
+    from pathlib import Path
+
+    from estimators import InputError
+    from redundancy.choosing import certify, readings
+    from redundancy.planning import DEFAULT_THRESHOLDS, propose
+    from redundancy.store import open_source
+
+    target = Path(out)
+    if target.exists() and not fresh:
+        raise InputError(f"{target} exists; add --fresh to replace it, or name another file")
+    if (model is None) != (data is None):
+        raise InputError(
+            "to certify a plan give both --model and --data; without them thresholds alone decide"
+        )
+    thresholds = dict(DEFAULT_THRESHOLDS)
+    if max_effect is not None:
+        thresholds["vision_effect"] = max_effect
+    if max_distance is not None:
+        thresholds["geometric"] = max_distance
+    store = open_source(acts)
+    with progress("measuring", quiet=quiet):
+        found = readings(store, seed=seed)
+    given: dict[str, Any] = {} if kind is None else {"kinds": tuple(kind)}
+    plans = propose(
+        found,
+        store.n_layers,
+        thresholds=thresholds,
+        within=model is None,
+        max_plans=max_plans,
+        model_type=store.info.get("model_type"),
+        **given,
+    )
+    document: dict[str, Any] = {"proposed": [_row(p) for p in plans]}
+    if model is not None and data is not None:
+        from vlm.model import load, model_type
+
+        loaded, processor = load(model)
+        with progress("certifying", quiet=quiet) as update:
+            choice = certify(
+                loaded,
+                processor,
+                data,
+                plans,
+                alpha=alpha,
+                delta=delta,
+                used_groups={str(s["group"]) for s in store.samples},
+                batch_size=batch_size,
+                progress=update,
+            )
+        from dataclasses import replace
+
+        chosen = replace(choice.plan, model_type=model_type(loaded))
+        sentence = choice.sentence
+        document["certificate"] = choice.certificate.to_dict()
+    else:
+        from vlm.plan import SkipPlan
+
+        chosen = max(plans, key=_saved) if plans else SkipPlan(store.n_layers)
+        sentence = (
+            "chosen by thresholds alone, which guarantee nothing; certify it with --model and "
+            "--data before use"
+            if plans
+            else "no plan is within the thresholds, so the plan skips nothing; raise --max-effect "
+            "or --max-distance, or certify with --model and --data"
+        )
+    chosen.save(target)
+    document |= {"plan": chosen.to_json(), "message": sentence}
+    if json_:
+        print_json(document)
+    else:
+        show(_lines(document["proposed"], chosen, sentence))
+        say(f"→ {target}")
+
+
+def _saved(plan: Any) -> float:
+    return float(plan.evidence["saved"])
+
+
+def _row(plan: Any) -> dict[str, Any]:
+    evidence = plan.evidence
+    return {
+        "plan": plan.describe(),
+        "kind": evidence["kind"],
+        "predicted_harm": evidence["predicted_harm"],
+        "saved": evidence["saved"],
+        "within_thresholds": evidence["within_thresholds"],
+        "against": evidence["against"],
+        "missing": evidence["missing"],
+    }
+
+
+def _lines(proposed: list[dict[str, Any]], chosen: Any, sentence: str) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    from redundancy.report.numbers import number
+
+    if proposed:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("plan, safest first")
+        table.add_column("harm rank", justify="right", no_wrap=True)
+        table.add_column("saves", justify="right", no_wrap=True)
+        table.add_column("thresholds", no_wrap=True)
+        for row in proposed:
+            table.add_row(
+                Text(row["plan"]),
+                Text(number(row["predicted_harm"], 3)),
+                Text(f"{100 * row['saved']:.0f}%"),
+                Text("within" if row["within_thresholds"] else "outside"),
+            )
+        yield table
+        yield Text(
+            "harm rank: Theorem 6 with measured distances and unit Lipschitz constants; it orders "
+            "plans and bounds nothing. saves: share of token-blocks.",
+            style="dim",
+        )
+        for remark in dict.fromkeys(r for row in proposed for r in row["missing"]):
+            yield Text(f"note: {remark}")
+    yield Text("")
+    if not sentence.startswith(chosen.describe()):
+        yield Text(chosen.describe(), style="bold")
+    yield Text(sentence)
