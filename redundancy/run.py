@@ -83,7 +83,8 @@ def estimate(
     pairs : {"adjacent", "first", "all"} or iterable of (int, int)
         Which of the chosen layers to compare: neighbours, each with the first, or every pair.
     epsilon : float, optional
-        Threshold of the verdict; each measure has its own default.
+        Threshold of the verdict, 1 - epsilon for measures that are redundant above it
+        (``proximal``, ``cka``); each measure has its own default.
     ci : float or None
         Level of the intervals; None skips them, and with them the verdicts.
     seed : int
@@ -114,7 +115,7 @@ def estimate(
     --------
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=(100, 4))
-    >>> results = estimate({0: x, 1: 2 * x}, "geometric", epsilon=0.01)
+    >>> results = estimate({0: x, 1: 2 * x}, "geometric", epsilon=0.1)
     >>> results[0].estimate.value, results[0].verdict
     (0.0, 'redundant')
     """
@@ -179,7 +180,10 @@ def plan_tasks(
     tasks = []
     for name in measures:
         spec: MeasureSpec = loaded[name].SPEC
-        threshold = epsilon if epsilon is not None else spec.default_threshold
+        threshold = spec.default_threshold
+        if epsilon is not None:
+            # Definition 2: a share or a similarity is redundant above 1 - epsilon.
+            threshold = epsilon if spec.redundant_when == "below" else 1.0 - epsilon
         check_threshold(name, spec, threshold)
         mine = {k: v for k, v in (options or {}).items() if k in accepted[name]}
         for mode in modalities:

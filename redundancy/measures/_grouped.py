@@ -85,11 +85,11 @@ def state_diagnostics(pair: LayerPair) -> tuple[Diagnostic, ...]:
             return (
                 Diagnostic(
                     code="constant",
-                    severity="warning",
+                    severity="error",
                     message=(
-                        f"all {len(x):,} tokens have the same state in the {name} layer; the "
-                        "number is right but says nothing of how tokens differ: check that these "
-                        "are activations of different inputs"
+                        f"all {len(x):,} tokens have the same state in the {name} layer, so they "
+                        "cannot tell how different tokens fare: check that these are activations "
+                        "of different inputs"
                     ),
                 ),
             )

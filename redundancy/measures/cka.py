@@ -96,13 +96,7 @@ def measure(
         )
     constant = state_diagnostics(pair)
     if constant:
-        (found,) = constant
-        reason = Diagnostic(
-            code="constant",
-            severity="error",
-            message=f"{found.message}; without variation CKA is 0/0",
-        )
-        return Reading(estimate=_nothing(pair, reason))
+        return Reading(estimate=_nothing(pair, *constant))
     x, y = (np.asarray(a, dtype=np.float64) for a in (pair.x_lower, pair.x_upper))
     options: dict[str, Any] = {"groups": pair.groups, "seed": seed}
     alone: tuple[Diagnostic, ...] = ()
@@ -125,14 +119,14 @@ def measure(
     )
 
 
-def _nothing(pair: LayerPair, reason: Diagnostic) -> Estimate:
+def _nothing(pair: LayerPair, *reasons: Diagnostic) -> Estimate:
     return Estimate(
         value=None,
         unit=SPEC.unit,
         kind="estimate",
         n=pair.n,
         method="debiased CKA",
-        diagnostics=(reason,),
+        diagnostics=reasons,
     )
 
 

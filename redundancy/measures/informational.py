@@ -211,11 +211,7 @@ def _tokens(pair: LayerPair) -> _Tokens | Diagnostic:
         )
     constant = state_diagnostics(pair)
     if constant:
-        return Diagnostic(
-            code="constant",
-            severity="error",
-            message=f"{constant[0].message}; a constant carries no information to compare",
-        )
+        return constant[0]
     if pair.x_lower.shape[1] != pair.x_upper.shape[1]:
         raise InputError(
             f"layers {pair.label} have widths {pair.x_lower.shape[1]} and "

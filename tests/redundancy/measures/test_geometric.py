@@ -100,7 +100,7 @@ def test_zero_vectors_are_counted_and_left_out():
 
 def test_constant_states_are_said():
     x = np.ones((40, 3))
-    assert codes(measure(LayerPair(0, 1, x, x)).estimate)["constant"] == "warning"
+    assert codes(measure(LayerPair(0, 1, x, x)).estimate)["constant"] == "error"
 
 
 def test_the_certified_interval_contains_the_reported_one(rotated):
