@@ -117,8 +117,8 @@ def vision_token_ids(model: Any) -> tuple[int, ...]:
     config = _config(model)
     family = families.load(str(config.model_type))
     fields = _VISION_TOKENS if family is None else family.vision_tokens
-    found = {getattr(config, name, None) for name in fields}
-    ids = tuple(sorted(i for i in found if isinstance(i, int)))
+    found = (getattr(config, name, None) for name in fields)
+    ids = tuple(dict.fromkeys(i for i in found if isinstance(i, int)))
     if ids:
         return ids
     if text_config(model) is config:

@@ -327,7 +327,7 @@ def _is_image(name: str, value: Any) -> bool:
     """Whether an argument of a forward pass brings images (an empty mapping of them does not)."""
     if isinstance(value, Mapping):
         return name == "mm_encoder_outputs" and any(v is not None for v in value.values())
-    known = ("image_hidden_states", "image_embeds", "video_embeds")
+    known = ("mm_encoder_outputs", "image_hidden_states", "image_embeds", "video_embeds")
     return value is not None and ("pixel_values" in name or name in known)
 
 

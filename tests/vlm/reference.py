@@ -25,14 +25,12 @@ def _allowed(real: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def masked(
-    live: Any, layers: Any, plan: SkipPlan, vision_id: int, prompt: int
-) -> Iterator[None]:
+def masked(live: Any, layers: Any, plan: SkipPlan, vision_id: int, prompt: int) -> Iterator[None]:
     """Apply a plan to `live` for calls without a cache; `prompt` tokens may hold images."""
     seen: dict[str, torch.Tensor] = {}
 
     def tokens(_: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        ids = kwargs["input_ids"]
+        ids = args[0] if args else kwargs["input_ids"]
         given = kwargs.get("attention_mask")
         real = torch.ones_like(ids).bool() if given is None else given.bool()
         vision = ids == vision_id
