@@ -60,11 +60,12 @@ def check_used(groups: ArrayLike | None, used: Iterable[Any] | None, n: int) -> 
         return
     if groups is None:
         raise InputError("used_groups needs groups: the image of each loss")
-    shared = set(np.asarray(groups).tolist()) & set(np.asarray(list(used)).tolist())
+    # Compared as text: a store may have kept as "7" what a data set calls 7.
+    shared = set(map(str, np.asarray(groups).tolist())) & set(map(str, used))
     if shared:
         raise InputError(
             f"{len(shared)} calibration images already took part in ordering the plans (e.g. "
-            f"{sorted(map(str, shared))[0]!r}), which voids the guarantee; certify on other images"
+            f"{min(shared)!r}), which voids the guarantee; certify on other images"
         )
 
 

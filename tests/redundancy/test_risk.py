@@ -125,6 +125,7 @@ def test_a_certificate_is_plain_data():
         ({"losses": {"a": [0] * 90, "b": [0] * 80}, "order": ["a", "b"]}, "80 losses"),
         ({"groups": [1, 2]}, "one image per loss"),
         ({"groups": list(range(90)), "used_groups": [5, 200]}, "1 calibration images already"),
+        ({"groups": list(range(90)), "used_groups": ["5"]}, "1 calibration images already"),
         ({"used_groups": [5]}, "needs groups"),
         ({"method": "binomial", "losses": {"a": [0.5] * 90}}, "0 or 1, one per image"),
         ({"method": "binomial", "losses": {"a": [-1.0] * 90}}, "0 or 1, one per image"),
