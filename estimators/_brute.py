@@ -12,8 +12,7 @@ Importing this module imports numba.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,21 +20,16 @@ from numba import njit
 
 from estimators._arrays import FloatArray
 
-__all__ = ["Blocks", "Job", "count_within", "search"]
+if TYPE_CHECKING:
+    from estimators._neighbours import Job
+
+__all__ = ["Blocks", "count_within", "search"]
 
 EXTRA = 17
 BLOCK_BYTES = 24 * 2**20
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Neighbours in the joint of some spaces, and range counts at the k-th in others."""
-
-    joint: tuple[int, ...]
-    counts: tuple[tuple[int, ...], ...] = ()
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
@@ -96,10 +90,10 @@ def _count(block: Any, low: Any, high: Any, counts: Int) -> tuple[Int, Int]:
     for b in range(rows):
         row = block[b]
         lo, hi = low[b], high[b]
-        inside, reach = np.int32(0), np.int32(0)
+        inside, reach = 0, 0
         for j in range(n):
-            inside += np.int32(row[j] < lo)
-            reach += np.int32(row[j] <= hi)
+            inside += row[j] < lo
+            reach += row[j] <= hi
         counts[b] = inside
         band[b] = reach - inside
         undecided += reach - inside

@@ -19,7 +19,7 @@ from numba import njit
 __all__ = ["KDTree", "count_sorted"]
 
 # Leaves hold LEAF / 2 to LEAF points; LEAF_MAX bounds them whatever the rounding.
-LEAF = 48
+LEAF = 32
 LEAF_MAX = 64
 _STACK = 128
 
@@ -122,36 +122,109 @@ def _leaf_distances(
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _box_nearest(q: Float, low: Float, high: Float, offsets: Int, squared: bool) -> float:
-    """Least distance of a point to a box; rounding is monotone, so no nearer point is missed."""
-    worst = 0.0
+def _box_distances(
+    q: Float, lows: Float, highs: Float, count: int, offsets: Int, squared: bool, out: Float
+) -> None:
+    """Least distances of a point to boxes; rounding is monotone, so no nearer point is missed."""
+    for p in range(count):
+        out[p] = 0.0
     if not squared:
         for t in range(len(q)):
-            worst = max(worst, max(low[t] - q[t], q[t] - high[t]))
-        return worst
+            qt = q[t]
+            low, high = lows[t, :count], highs[t, :count]
+            for p in range(count):
+                out[p] = max(out[p], max(low[p] - qt, qt - high[p]))
+        return
+    total = out[len(out) // 2 :]
+    for s in range(len(offsets) - 1):
+        for p in range(count):
+            total[p] = 0.0
+        for t in range(offsets[s], offsets[s + 1]):
+            qt = q[t]
+            low, high = lows[t, :count], highs[t, :count]
+            for p in range(count):
+                v = max(0.0, max(low[p] - qt, qt - high[p]))
+                total[p] += v * v
+        for p in range(count):
+            out[p] = max(out[p], total[p])
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _box_farthest(
+    q: Float, low: Float, high: Float, node: int, offsets: Int, squared: bool
+) -> float:
+    worst = 0.0
     for s in range(len(offsets) - 1):
         total = 0.0
         for t in range(offsets[s], offsets[s + 1]):
-            v = max(0.0, max(low[t] - q[t], q[t] - high[t]))
-            total += v * v
+            v = max(high[node, t] - q[t], q[t] - low[node, t])
+            total = total + v * v if squared else max(total, v)
         worst = max(worst, total)
     return worst
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _box_farthest(q: Float, low: Float, high: Float, offsets: Int, squared: bool) -> float:
+def _box_gap(a: int, b: int, low: Float, high: Float, offsets: Int, squared: bool) -> float:
+    """Least distance between two boxes."""
     worst = 0.0
-    if not squared:
-        for t in range(len(q)):
-            worst = max(worst, max(high[t] - q[t], q[t] - low[t]))
-        return worst
     for s in range(len(offsets) - 1):
         total = 0.0
         for t in range(offsets[s], offsets[s + 1]):
-            v = max(high[t] - q[t], q[t] - low[t])
-            total += v * v
+            v = max(0.0, max(low[a, t] - high[b, t], low[b, t] - high[a, t]))
+            total = total + v * v if squared else max(total, v)
         worst = max(worst, total)
     return worst
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _leaves_near(
+    leaf: int,
+    reach: float,
+    low: Float,
+    high: Float,
+    offsets: Int,
+    squared: bool,
+    stack: Int,
+    near: Int,
+    lows: Float,
+    highs: Float,
+) -> int:
+    """List the leaves whose box is within `reach` of this leaf's, and copy their boxes."""
+    first_leaf = len(low) // 2
+    found = 0
+    stack[0] = 0
+    depth = 1
+    while depth > 0:
+        depth -= 1
+        here = stack[depth]
+        if _box_gap(leaf, here, low, high, offsets, squared) > reach:
+            continue
+        if here < first_leaf:
+            stack[depth] = 2 * here + 1
+            stack[depth + 1] = 2 * here + 2
+            depth += 2
+        else:
+            near[found] = here
+            for t in range(low.shape[1]):
+                lows[t, found] = low[here, t]
+                highs[t, found] = high[here, t]
+            found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _insert(found: Float, size: int, begin: int, k: int, best: Float, who: Int) -> None:
+    """Merge a leaf's distances into the k smallest so far."""
+    for j in range(size):
+        v = found[j]
+        if v < best[k - 1]:
+            m = k - 1
+            while m > 0 and best[m - 1] > v:
+                best[m] = best[m - 1]
+                who[m] = who[m - 1]
+                m -= 1
+            best[m] = v
+            who[m] = begin + j
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -169,73 +242,64 @@ def _nearest(
     distances: Float,
     indices: Int,
 ) -> None:
-    """Fill the k nearest of every point in the given leaves, by climbing from its own leaf."""
+    """Fill the k nearest of every point in the given leaves.
+
+    One descent serves a whole leaf: its own points and its sibling's bound the reach, and every
+    leaf within reach of the box is looked at by each point whose own bound it meets.
+    """
     first_leaf = len(start) // 2
+    leaves = len(start) - first_leaf
     stack = np.empty(_STACK, dtype=np.int64)
-    bound = np.empty(_STACK)
-    best = np.empty(k)
-    who = np.empty(k, dtype=np.int64)
+    near = np.empty(leaves, dtype=np.int64)
+    lows, highs = np.empty((len(columns), leaves)), np.empty((len(columns), leaves))
+    gaps = np.empty(2 * leaves)
     q = np.empty(len(columns))
     found = np.empty(2 * LEAF_MAX)
     for leaf in range(leaf_from, leaf_to):
-        for i in range(start[leaf], end[leaf]):
-            for t in range(len(q)):
-                q[t] = columns[t, i]
+        begin = start[leaf]
+        size = end[leaf] - begin
+        sibling = leaf
+        if leaf > 0:
+            sibling = leaf + 1 if leaf % 2 == 1 else leaf - 1
+        reach = 0.0
+        for i in range(begin, end[leaf]):
+            best, who = distances[i], indices[i]
             for m in range(k):
                 best[m] = np.inf
                 who[m] = -1
-            node = leaf
-            stack[0] = leaf
-            bound[0] = -1.0
-            depth = 1
-            while True:
-                while depth > 0:
-                    depth -= 1
-                    here = stack[depth]
-                    if bound[depth] >= best[k - 1]:
-                        continue
-                    if here < first_leaf:
-                        # The nearer child is looked at first, so it goes on the stack last.
-                        one, two = 2 * here + 1, 2 * here + 2
-                        a = _box_nearest(q, low[one], high[one], offsets, squared)
-                        b = _box_nearest(q, low[two], high[two], offsets, squared)
-                        if a < b:
-                            one, two = two, one
-                            a, b = b, a
-                        if a < best[k - 1]:
-                            stack[depth] = one
-                            bound[depth] = a
-                            depth += 1
-                        if b < best[k - 1]:
-                            stack[depth] = two
-                            bound[depth] = b
-                            depth += 1
-                        continue
-                    begin = start[here]
-                    size = end[here] - begin
-                    _leaf_distances(columns, q, begin, size, offsets, squared, found)
-                    if here == leaf:
-                        found[i - begin] = np.inf
-                    for j in range(size):
-                        v = found[j]
-                        if v < best[k - 1]:
-                            m = k - 1
-                            while m > 0 and best[m - 1] > v:
-                                best[m] = best[m - 1]
-                                who[m] = who[m - 1]
-                                m -= 1
-                            best[m] = v
-                            who[m] = begin + j
-                if node == 0:
-                    break
-                sibling = node + 1 if node % 2 == 1 else node - 1
-                stack[0] = sibling
-                bound[0] = _box_nearest(q, low[sibling], high[sibling], offsets, squared)
-                depth = 1
-                node = (node - 1) // 2
-            for m in range(k):
-                distances[i, m] = best[m]
-                indices[i, m] = who[m]
+            for t in range(len(q)):
+                q[t] = columns[t, i]
+            _leaf_distances(columns, q, begin, size, offsets, squared, found)
+            found[i - begin] = np.inf
+            _insert(found, size, begin, k, best, who)
+            if sibling != leaf:
+                other = start[sibling]
+                others = end[sibling] - other
+                _leaf_distances(columns, q, other, others, offsets, squared, found)
+                _insert(found, others, other, k, best, who)
+            reach = max(reach, best[k - 1])
+        count = _leaves_near(leaf, reach, low, high, offsets, squared, stack, near, lows, highs)
+        for i in range(begin, end[leaf]):
+            best, who = distances[i], indices[i]
+            for t in range(len(q)):
+                q[t] = columns[t, i]
+            _box_distances(q, lows, highs, count, offsets, squared, gaps)
+            # The nearest box first: it brings the bound down for all others.
+            first, least = -1, np.inf
+            for p in range(count):
+                if near[p] == leaf or near[p] == sibling:
+                    gaps[p] = np.inf
+                elif gaps[p] < least:
+                    first, least = p, gaps[p]
+            for p in range(-1, count):
+                here = p if p >= 0 else first
+                if here < 0 or gaps[here] >= best[k - 1]:
+                    continue
+                other = start[near[here]]
+                others = end[near[here]] - other
+                _leaf_distances(columns, q, other, others, offsets, squared, found)
+                _insert(found, others, other, k, best, who)
+                gaps[here] = np.inf
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -254,41 +318,42 @@ def _count(
     counts: Int,
 ) -> None:
     """Count other points strictly within (or, closed, at most at) each point's radius."""
-    first_leaf = len(start) // 2
+    leaves = len(start) - len(start) // 2
     stack = np.empty(_STACK, dtype=np.int64)
+    near = np.empty(leaves, dtype=np.int64)
+    lows, highs = np.empty((len(columns), leaves)), np.empty((len(columns), leaves))
+    gaps = np.empty(2 * leaves)
     q = np.empty(len(columns))
     found = np.empty(2 * LEAF_MAX)
     for leaf in range(leaf_from, leaf_to):
+        reach = 0.0
+        for i in range(start[leaf], end[leaf]):
+            reach = max(reach, radius[i])
+        count = _leaves_near(leaf, reach, low, high, offsets, squared, stack, near, lows, highs)
         for i in range(start[leaf], end[leaf]):
             for t in range(len(q)):
                 q[t] = columns[t, i]
             r = radius[i]
+            _box_distances(q, lows, highs, count, offsets, squared, gaps)
             total = 0
-            stack[0] = 0
-            depth = 1
-            while depth > 0:
-                depth -= 1
-                here = stack[depth]
-                nearest = _box_nearest(q, low[here], high[here], offsets, squared)
-                if nearest > r or (nearest == r and not closed):
+            for p in range(count):
+                if gaps[p] > r or (gaps[p] == r and not closed):
                     continue
+                here = near[p]
                 begin = start[here]
                 size = end[here] - begin
-                farthest = _box_farthest(q, low[here], high[here], offsets, squared)
-                if farthest < r or (farthest == r and closed):
+                if _box_farthest(q, low, high, here, offsets, squared) < r:
                     total += size
-                elif here < first_leaf:
-                    stack[depth] = 2 * here + 1
-                    stack[depth + 1] = 2 * here + 2
-                    depth += 2
+                    continue
+                _leaf_distances(columns, q, begin, size, offsets, squared, found)
+                inside = 0
+                if closed:
+                    for j in range(size):
+                        inside += found[j] <= r
                 else:
-                    _leaf_distances(columns, q, begin, size, offsets, squared, found)
-                    if closed:
-                        for j in range(size):
-                            total += found[j] <= r
-                    else:
-                        for j in range(size):
-                            total += found[j] < r
+                    for j in range(size):
+                        inside += found[j] < r
+                total += inside
             if closed or r > 0:
                 total -= 1  # the point itself
             counts[i] = total

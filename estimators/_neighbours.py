@@ -28,6 +28,7 @@ __all__ = [
     "count_within",
     "nearest",
     "resolve_metric",
+    "scale_exponent",
     "search",
     "search_many",
     "threads",
@@ -55,7 +56,8 @@ class Job:
 class Found:
     """What a search found; distances are *squared* where the metric is Euclidean.
 
-    Squares are kept because a strict comparison must see the very floats that were computed.
+    Squares are kept because a strict comparison must see the very floats that were computed; see
+    `scale_exponent` for data whose squares leave the range of floats.
     """
 
     distances: Float
@@ -114,27 +116,27 @@ def _one_blas_thread(n: int) -> Any:
     # Row blocks run in threads of their own; BLAS threads inside them would fight for the cores.
     if n < SERIAL_BELOW or threads() == 1:
         return nullcontext()
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships none
 
     return threadpool_limits(1, user_api="blas")
 
 
-def _scaled(spaces: Sequence[FloatArray], keep_single: bool) -> tuple[list[FloatArray], int]:
-    """Bring the largest entry near 1 by a power of two, which changes no digit of any number.
+def scale_exponent(spaces: Sequence[FloatArray]) -> int:
+    """Power of two by which to divide so that squares neither overflow nor vanish; usually 0.
 
-    Squares of very large or very small data would overflow or vanish otherwise. Centring is not
-    exact, so it is left to the float32 proposals alone.
+    Division by a power of two changes no digit of any number.
     """
     top = max(float(np.abs(x).max(initial=0.0)) for x in spaces)
     exponent = int(np.frexp(top)[1]) if np.isfinite(top) and top > 0 else 0
-    if abs(exponent) <= 32:
-        exponent = 0
-    out: list[FloatArray] = []
-    for x in spaces:
-        single = keep_single and x.dtype == np.float32 and exponent == 0
-        y = x if single else np.asarray(x, dtype=np.float64)
-        out.append(np.ldexp(y, -exponent) if exponent else y)
-    return out, exponent
+    return exponent if abs(exponent) > 32 else 0
+
+
+def _typed(spaces: Sequence[FloatArray], keep_single: bool) -> list[FloatArray]:
+    """Widen to float64, except where float32 input is only ever read pair by pair."""
+    return [
+        x if keep_single and x.dtype == np.float32 else np.asarray(x, dtype=np.float64)
+        for x in spaces
+    ]
 
 
 def search(
@@ -186,8 +188,7 @@ def search_many(
         method = "brute"
     if method is None:
         method = "tree" if widest <= TREE_DIMENSIONS[metric] else "brute"
-    scaled, exponent = _scaled(spaces, keep_single=method == "brute")
-    factor = float(np.ldexp(1.0, 2 * exponent if squared else exponent))
+    scaled = _typed(spaces, keep_single=method == "brute")
     if device is not None:
         from estimators._torch import search as on_device
 
@@ -201,12 +202,12 @@ def search_many(
         with _one_blas_thread(n):
             raw = _brute.search(
                 _brute.Blocks(scaled, squared=squared),
-                [_brute.Job(job.joint, job.counts) for job in jobs],
+                jobs,
                 k,
                 closed=closed,
                 run=_runner(n),
             )
-    return [Found(d * factor if exponent else d, i, tuple(c), squared) for d, i, c in raw]
+    return [Found(d, i, tuple(c), squared) for d, i, c in raw]
 
 
 def _tree_job(
@@ -281,9 +282,8 @@ def count_within(
     dimension = sum(x.shape[1] for x in spaces)
     if method is None:
         method = "tree" if dimension <= TREE_DIMENSIONS[metric] else "brute"
-    scaled, exponent = _scaled(spaces, keep_single=method == "brute")
-    factor = float(np.ldexp(1.0, -(2 * exponent if squared else exponent)))
-    r = np.ascontiguousarray(radius * factor if exponent else radius, dtype=np.float64)
+    scaled = _typed(spaces, keep_single=method == "brute")
+    r = np.ascontiguousarray(radius, dtype=np.float64)
     members = tuple(range(len(spaces)))
     if method == "tree":
         return _count_low(scaled, members, r, squared, closed, {}, _runner(n))
@@ -303,5 +303,7 @@ def nearest(
     device: str | None = None,
 ) -> tuple[Float, Int]:
     """Return distances (n, k) in the unit of x, ascending, and indices (n, k)."""
-    found = search([x], k, metric=metric, device=device)
-    return found.length(), found.indices
+    exponent = scale_exponent([x])
+    y = np.ldexp(x, -exponent) if exponent else x
+    found = search([y], k, metric=metric, device=device)
+    return np.ldexp(found.length(), exponent), found.indices

@@ -293,7 +293,7 @@ def _normalised(a: FloatArray, how: Normalise) -> FloatArray:
 
 def _root(states: int, power: int) -> int:
     """Largest integer whose `power`-th power does not exceed `states`."""
-    root = int(round(float(states) ** (1.0 / power)))
+    root: int = round(float(states) ** (1.0 / power))
     while root**power > states:
         root -= 1
     while (root + 1) ** power <= states:
