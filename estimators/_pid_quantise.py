@@ -24,6 +24,8 @@ _MOST_STATES = 64
 # Of the samples: to fit the probe, to fit the codebook on; the others are evaluated.
 _PROBE_SHARE, _CODEBOOK_SHARE = 3, 1
 _BLOCKS = 8
+# Wider states are first projected on so many principal directions.
+_MOST_DIRECTIONS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,11 @@ def _by_geometry(
     return of_x.encode(x), of_y.encode(y)
 
 
-def _posteriors(z: IntArray, x: Any, probe_rows: IntArray, n_z: int) -> NDArray[np.float64]:
-    """P(z|x) of every row by multinomial logistic regression fitted on `probe_rows`."""
+def _posteriors(
+    z: IntArray, x: Any, probe_rows: IntArray, n_z: int, seed: int
+) -> NDArray[np.float64]:
+    """Predict P(z|x) of every row by multinomial logistic regression fitted on `probe_rows`."""
+    from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -99,7 +104,13 @@ def _posteriors(z: IntArray, x: Any, probe_rows: IntArray, n_z: int) -> NDArray[
     if len(seen) == 1:
         out[:, seen[0]] = 1.0
     else:
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+        steps = [StandardScaler(), LogisticRegression(max_iter=500)]
+        if x.shape[1] > _MOST_DIRECTIONS:
+            directions = min(_MOST_DIRECTIONS, len(probe_rows) - 1)
+            steps.insert(
+                1, PCA(directions, whiten=True, svd_solver="randomized", random_state=seed)
+            )
+        probe = make_pipeline(*steps)
         probe.fit(x[probe_rows], z[probe_rows])
         out[:, seen] = probe.predict_proba(x)
     # A class the probe has not met keeps a share, so that its log-loss is finite.
@@ -124,7 +135,7 @@ def _by_prediction(
     n_z = int(z.max()) + 1
     of_z = np.bincount(z[rows], minlength=n_z) / len(rows)
     entropy = -float(of_z[of_z > 0] @ np.log(of_z[of_z > 0]))
-    posteriors = [_posteriors(z, source, probe_rows, n_z) for source in sources]
+    posteriors = [_posteriors(z, source, probe_rows, n_z, seed) for source in sources]
     information = tuple(
         entropy + float(np.log(np.maximum(posterior[rows, z[rows]], 1e-300)).mean())
         for posterior in posteriors

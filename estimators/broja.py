@@ -239,8 +239,8 @@ def _rebuild(state: dict[str, Any]) -> PID:
     return PID(**state)
 
 
-def _conditional_entropy(p: FloatArray) -> float:
-    """H(Z | the other axes) of p[z, ...]."""
+def conditional_entropy(p: FloatArray) -> float:
+    """H(first axis | the other axes) in nats."""
     return -float(rel_entr(p, np.broadcast_to(p.sum(axis=0), p.shape)).sum())
 
 
@@ -337,7 +337,7 @@ def broja_pid(
 def decompose(p_zx: FloatArray, p_zy: FloatArray, joint: FloatArray | None, *, tol: float) -> PID:
     """Decompose checked probabilities; `broja_pid` without its checks."""
     solved = solve_marginals(p_zx, p_zy, aim=_AIM * tol, enough=_ENOUGH * tol)
-    h_zx, h_zy = _conditional_entropy(p_zx), _conditional_entropy(p_zy)
+    h_zx, h_zy = conditional_entropy(p_zx), conditional_entropy(p_zy)
     of_z = p_zx.sum(axis=1)
     h_z = -float(rel_entr(of_z, np.full_like(of_z, of_z.sum())).sum())
     info_x, info_y = h_z - h_zx, h_z - h_zy
@@ -346,7 +346,7 @@ def decompose(p_zx: FloatArray, p_zy: FloatArray, joint: FloatArray | None, *, t
     high = min(solved.upper, info_x + info_y - h_z)
     info_xy = None
     if joint is not None:
-        h_zxy = _conditional_entropy(joint)
+        h_zxy = conditional_entropy(joint)
         info_xy = h_z - h_zxy
         high = min(high, -h_zxy)
     low, high = min(low, high), max(low, high)

@@ -14,7 +14,7 @@ from estimators._pid_inference import extrapolated, influence, shuffle_bias, sta
 from estimators._pid_quantise import Rule, code_states, is_states
 from estimators._resample import few_groups, group_permutations
 from estimators._types import Diagnostic
-from estimators.broja import ATOMS, DEFAULT_TOLERANCE, PID, decompose
+from estimators.broja import ATOMS, DEFAULT_TOLERANCE, PID, conditional_entropy, decompose
 from estimators.quantise import quantise
 
 __all__ = ["pid_from_samples"]
@@ -26,6 +26,8 @@ Bias = Literal["auto", "none", "linear", "quadratic"]
 # Up to here linear extrapolation beats the plug-in for redundant and unique information.
 _EXTRAPOLATE_UP_TO = 3000
 _TARGET_STATES = 8
+# Floating point targets with at most so many distinct values (one-hot rows, say) are labels.
+_MOST_LABELS = 64
 _RETAINED = 0.8
 
 
@@ -57,8 +59,8 @@ def pid_from_samples(
     Parameters
     ----------
     z : array, shape (n,) or (n, k)
-        Target. Integers, whole floats and strings are symbols; other floats are put into 8
-        k-means states.
+        Target. Integers and strings are symbols, and so are floats with at most 64 distinct
+        values (one-hot rows, say); other floats are put into 8 k-means states.
     x, y : array, shape (n,) or (n, d)
         Sources. Integers or strings are symbols (rows of a matrix are joint symbols); floating
         point states are quantised. Both must be of one sort.
@@ -153,9 +155,10 @@ def _target(z: Any, seed: int) -> IntArray:
         return symbols(array, "z")[0]
     if array.size == 0:
         raise InputError(f"z is empty (shape {array.shape}); pass at least one sample")
-    if array.ndim == 1 and np.array_equal(array, np.floor(array)):
-        return symbols(array.astype(np.int64), "z")[0]
     rows = array.reshape(len(array), -1)
+    distinct, codes = np.unique(rows, axis=0, return_inverse=True)
+    if len(distinct) <= _MOST_LABELS and not np.isnan(distinct).any():
+        return symbols(codes.reshape(-1), "z")[0]
     rule = quantise(rows, n_states=_TARGET_STATES, seed=seed)
     return symbols(rule.encode(rows), "z")[0]
 
@@ -199,6 +202,12 @@ def _estimate(
         "alphabets": shape,
         "samples_per_cell": n / cells,
         "plug_in": dict(zip((*ATOMS, *_INFORMATION), plug_in.tolist(), strict=True)),
+    }
+    p_xy = joint.sum(axis=0)
+    params |= {
+        "entropy_given_x": conditional_entropy(joint.sum(axis=2)),
+        "entropy_given_y": conditional_entropy(joint.sum(axis=1)),
+        "entropy_x_given_y": conditional_entropy(p_xy),
     }
     se = standard_errors(influence(joint, *pid.dual, z, x, y), groups)
     low = pid.synergistic - shuffle_bias(z, x, y, joint, seed) if pid.synergistic is not None else 0
