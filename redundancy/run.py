@@ -227,7 +227,11 @@ def run_task(task: Task) -> Reading:
     store = task.source
     if not isinstance(store, ActivationStore):
         store = ActivationStore.open(store)
-    states = bool({"states", "target"} & set(spec.needs)) or "states" in _options_of(module.measure)
+    # Without stored sums they are made from the states, which then also tell constant input.
+    states = (
+        bool({"states", "target"} & set(spec.needs))
+        or store.summary(task.lower, task.upper, task.modality) is None
+    )
     pair: LayerPair = store.pair(task.lower, task.upper, task.modality, states=states)
     return cast(
         Reading,

@@ -1,6 +1,6 @@
-"""Run the whole path on the bundled model: capture, estimate, plan, certify, skip, report.
+"""Run the whole path on the bundled model.
 
-Needs no network and about two minutes. The report says what was found and what skipping cost.
+Capture, estimate, plan, certify, skip, report: needs no network and about two minutes. The report says what was found and what skipping cost.
 
 Examples:
 

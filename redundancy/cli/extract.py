@@ -6,9 +6,9 @@ answer and choices, or a saved Hugging Face data set. Sums over all tokens are a
 
 Examples:
 
-  redundancy extract llava-hf/llava-1.5-7b-hf --data vqa.jsonl --out acts --tokens 4
+  redundancy extract llava-hf/llava-1.5-7b-hf --data vqa.jsonl -o acts
 
-  redundancy extract ./my-model --data vqa.jsonl --out acts --resume
+  redundancy extract ./my-model --data vqa.jsonl -o acts --tokens 4 --resume
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Propose layer skips from saved activations, and certify one where a model and data are given.
+"""Propose layer skips from saved activations, and certify one.
 
 Thresholds propose plans and order them, safest first; they guarantee nothing. With --model and
 --data the plans are run on those samples, which must be others than the store's, and the one is

@@ -18,7 +18,7 @@ from redundancy.measures._spec import MeasureSpec
 from redundancy.record import EvaluationRecord, RunRecord, SweepRecord
 from redundancy.report import plots
 from redundancy.report.evaluations import SWEEP_TITLES, evaluation_row
-from redundancy.report.numbers import MISSING, decimals_for, duration, interval, number
+from redundancy.report.numbers import MISSING, decimals_for, duration, heading, interval, number
 from redundancy.report.tables import extra_text, marks_of, verdict_legend, warning_marks
 from redundancy.results import PairResult, Results
 
@@ -86,13 +86,14 @@ def _command(argv: list[str]) -> str:
 def _ruler(results: Results) -> dict[str, Any] | None:
     if not any(r.verdict for r in results):
         return None
-    rows = len({(r.measure, r.modality) for r in results})
+    # Measures without a threshold have no verdict, and no row.
+    judged = Results([r for r in results if r.verdict])
+    rows = len({(r.measure, r.modality) for r in judged})
     counts: dict[str, int] = {}
-    for r in results:
-        if r.verdict:
-            counts[r.verdict] = counts.get(r.verdict, 0) + 1
+    for r in judged:
+        counts[str(r.verdict)] = counts.get(str(r.verdict), 0) + 1
     return {
-        "svg": _svg(partial(plots.plot_ruler, results), 8.4, 0.7 + 0.3 * rows),
+        "svg": _svg(partial(plots.plot_ruler, judged), 8.4, 0.7 + 0.3 * rows),
         "counts": counts,
     }
 
@@ -106,7 +107,7 @@ def _section(results: Results, marks: dict[str, str]) -> dict[str, Any]:
             tables.append({"modality": modality, **_table(rows, spec, marks)})
     drawable = any(r.estimate.value is not None for r in results)
     return {
-        "measure": results.measures[0],
+        "measure": heading(results.measures[0]),
         "title": spec.title,
         "paper": spec.paper,
         "svg": _svg(partial(plots.plot_measure, results), 6.4, 3.2) if drawable else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-__all__ = ["MISSING", "count", "decimals_for", "duration", "interval", "number", "size"]
+__all__ = ["MISSING", "count", "heading", "decimals_for", "duration", "interval", "number", "size"]
 
 MISSING = "–"
 
@@ -65,6 +65,17 @@ def count(n: int, singular: str, plural: str | None = None) -> str:
     ('1 pair', '2,048 tokens')
     """
     return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
+
+
+def heading(name: str) -> str:
+    """Return a measure's file name as a heading.
+
+    Examples
+    --------
+    >>> heading("vision_effect"), heading("cka")
+    ('Vision effect', 'CKA')
+    """
+    return name.upper() if len(name) <= 3 else name.replace("_", " ").capitalize()
 
 
 def duration(seconds: float) -> str:

@@ -107,7 +107,7 @@ def test_ctrl_c_leaves_a_run_that_resumes(tmp_path):
     x = {str(i): rng.normal(size=(4000, 64)) for i in range(12)}
     np.savez(tmp_path / "acts.npz", **x)
     command = [sys.executable, "-m", "redundancy", "estimate", "acts.npz", "-m", "informational"]
-    command += ["--out", "run", "-q", "--jobs", "1"]
+    command += ["--out", "run", "-q", "--jobs", "1", "--states", "4"]
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
