@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from vlm._errors import VLMError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from vlm._rows import Rows, pack, packed_mask, take
 
 __all__ = ["BlockRecord", "record_blocks"]
 
@@ -29,7 +30,9 @@ class BlockRecord:
         self.size: list[Tensor] = []
         self.n_layers = n_layers
         self.n_tokens = n_tokens
-        self._text = None if text is None else _places(text)
+        self._text = text
+        self._rows: Rows | None = None if text is None else pack(text)
+        self._memo: dict[str, tuple[Any, Any]] = {}
 
     def check(self) -> None:
         """Raise `VLMError` unless every block was seen."""
@@ -50,93 +53,73 @@ class BlockRecord:
         if len(self.states) != layer + 1 or hidden.shape[1] != self.n_tokens:
             return
         self.states.append(hidden)
-        if self._text is not None:
-            places, valid = (tensor.to(hidden.device) for tensor in self._text)
-            true = _take(hidden, places)
-            change = (true.float() - _without_vision(block, arguments, places, valid).float()).norm(
-                dim=-1
-            )
-            self.effect.append(_norms(change, valid))
-            self.size.append(_norms(true.float().norm(dim=-1), valid))
+        if self._text is None:
+            return
+        if self._rows is None:
+            # Text alone and no padding: there is nothing to hide.
+            size = hidden.float().norm(dim=-1)
+            self.size.append(_norms(size, None))
+            self.effect.append(torch.zeros_like(self.size[-1]))
+            return
+        rows = self._rows.to(hidden.device)
+        true = rows.gather(hidden)
+        alone = _without_vision(block, arguments, rows, self._memo)
+        self.effect.append(_norms((true.float() - alone.float()).norm(dim=-1), rows.valid))
+        self.size.append(_norms(true.float().norm(dim=-1), rows.valid))
 
 
-def _norms(per_token: Tensor, valid: Tensor) -> Tensor:
+def _norms(per_token: Tensor, valid: Tensor | None) -> Tensor:
     """Norm over all valid tokens and of the last one, from norms per token: shape (batch, 2)."""
-    import torch
-
-    # Texts are aligned on the right, so the token that predicts the answer is the last place.
-    return torch.stack([(per_token * valid).norm(dim=1), per_token[:, -1]], dim=1)
-
-
-def _places(text: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the text tokens, aligned on the right, and which of them are real."""
-    import torch
-
-    counts = text.sum(dim=1, keepdim=True)
-    longest = int(counts.max())
-    place = torch.arange(text.shape[1], device=text.device)
-    # Stable order: what is not text first, then the text in its own order.
-    order = torch.where(text, place + text.shape[1], place).argsort(dim=1)
-    valid = torch.arange(longest, device=text.device) >= longest - counts
-    return order[:, text.shape[1] - longest :], valid
-
-
-def _take(x: Tensor, places: Tensor) -> Tensor:
-    """Rows `places` (batch, n) of x (batch or 1, tokens, d)."""
-    index = places[:, :, None].expand(-1, -1, x.shape[-1])
-    return x.expand(places.shape[0], -1, -1).gather(1, index)
+    counted = per_token if valid is None else per_token * valid
+    # Texts are packed to the right, so the token that predicts the answer is the last place.
+    return torch.stack([counted.norm(dim=1), per_token[:, -1]], dim=1)
 
 
 def _without_vision(
-    block: nn.Module, arguments: Mapping[str, Any], places: Tensor, valid: Tensor
+    block: nn.Module, arguments: Mapping[str, Any], rows: Rows, memo: dict[str, tuple[Any, Any]]
 ) -> Tensor:
     """Run a block once more on the text tokens alone, at their own positions."""
-    import torch
-
-    hidden: Tensor = arguments["hidden_states"]
-    batch, tokens = hidden.shape[:2]
-    mask = arguments.get("attention_mask")
-    if mask is None:
-        allowed = places[:, None, :, None] >= places[:, None, None, :]
-    elif isinstance(mask, torch.Tensor) and mask.ndim == 4:
-        heads = mask.shape[1]
-        mask = mask.expand(batch, -1, -1, -1)[..., :tokens]
-        down = places[:, None, :, None].expand(-1, heads, -1, tokens)
-        across = places[:, None, None, :].expand(-1, heads, places.shape[1], -1)
-        allowed = mask.gather(2, down).gather(3, across)
-    else:
-        raise VLMError(
-            "vision_effect needs an attention mask over query and key positions; this model's "
-            f"blocks take {type(mask).__name__}. Use vision_effect=False."
-        )
-    real = valid[:, None, None, :]
-    # A padding row attends to itself alone: a row without any key would be NaN.
-    alone = torch.eye(places.shape[1], dtype=torch.bool, device=places.device)
-    if allowed.dtype == torch.bool:
-        allowed = (allowed & real) | alone
-    else:
-        lowest = torch.finfo(allowed.dtype).min
-        allowed = allowed.masked_fill(~real, lowest).masked_fill(alone & ~real, 0.0)
     given = dict(arguments)
-    given["hidden_states"] = _take(hidden, places)
-    given["attention_mask"] = allowed
-    for name in ("position_embeddings", "position_embeddings_global", "position_embeddings_local"):
-        rotary = given.get(name)
-        if isinstance(rotary, tuple):
-            given[name] = tuple(_take(part, places) for part in rotary)
-        elif isinstance(rotary, torch.Tensor):
-            given[name] = _take(rotary, places)
-    positions = given.get("position_ids")
-    if isinstance(positions, torch.Tensor):
-        given["position_ids"] = positions.expand(*positions.shape[:-2], batch, -1).gather(
-            -1, places.expand(*positions.shape[:-2], -1, -1)
-        )
+    hidden: Tensor = given["hidden_states"]
+    shape = hidden.shape[:2]
+    for name, value in arguments.items():
+        # Most arguments are the same tensors in every block: pack them once.
+        if name == "hidden_states":
+            given[name] = rows.gather(hidden)
+        elif name == "attention_mask" or isinstance(value, Tensor | tuple):
+            if name not in memo or memo[name][0] is not value:
+                memo[name] = (value, _packed(name, value, rows, (shape[0], shape[1])))
+            given[name] = memo[name][1]
+    if given.get("position_embeddings") is not None:
+        # The angles say where a token stands; a gap in the ids would look like two sequences.
+        given["position_ids"] = None
     for name, value in (("past_key_values", None), ("use_cache", False), ("cache_position", None)):
         if name in given:
             given[name] = value
     output = block.forward(**given)
     result: Tensor = output[0] if isinstance(output, tuple) else output
     return result
+
+
+def _packed(name: str, value: Any, rows: Rows, shape: tuple[int, int]) -> Any:
+    """What a block gets for an argument when it gets the text tokens alone."""
+    if name == "attention_mask":
+        if value is not None and not (isinstance(value, Tensor) and value.ndim == 4):
+            raise VLMError(
+                "vision_effect needs an attention mask over query and key positions; this model's "
+                f"blocks take {type(value).__name__}. Use vision_effect=False."
+            )
+        mask = None if value is None else value[..., : shape[1]]
+        return packed_mask(mask, rows.index, rows.index, rows.valid, rows.valid, 0)
+    if name == "position_embeddings":
+        if isinstance(value, tuple):
+            return tuple(take(part, rows.index) for part in value)
+        return take(value, rows.index)
+    if name == "position_ids":
+        return take(value[..., None], rows.index)[..., 0]
+    if isinstance(value, Tensor) and value.shape[:2] == shape:
+        return rows.gather(value)
+    return value
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from vlm.attention import attention_rows
 from vlm.data import PreparedRow, count_rows, prepare, rows_of
 from vlm.model import decoder_layers, vision_mask
 from vlm.sample import DEFAULT_THRESHOLDS, CapturedSample
+from vlm.skip import planned
 from vlm.statistics import check_thresholds, token_statistics
 
 if TYPE_CHECKING:
@@ -209,6 +210,11 @@ def _run(
     starts = first_tokens(tokenizer, records) if settings.predict else []
     answered_at_once = all(start is not None for start in starts)
     blocks = list(decoder_layers(model))
+    if (settings.var or settings.vision_effect) and planned(model):
+        raise VLMError(
+            "a skip plan is applied to the model, and its blocks do not see all tokens; capture "
+            "without the plan, or with var=False and vision_effect=False."
+        )
     with torch.inference_mode(), ExitStack() as stack:
         watch = None
         if settings.var or settings.vision_effect:

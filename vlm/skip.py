@@ -27,7 +27,7 @@ from vlm._rows import Rows, pack, packed_mask, take
 from vlm.cache import CompactLayer, adopt
 from vlm.plan import SkipPlan
 
-__all__ = ["skipping"]
+__all__ = ["planned", "skipping"]
 
 _PLANNED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _LOCK = threading.Lock()
@@ -111,6 +111,11 @@ def skipping(model: Any, plan: SkipPlan, *, vision_mask: Tensor | None = None) -
             handle.remove()
         with _LOCK:
             _PLANNED.discard(base)
+
+
+def planned(model: Any) -> bool:
+    """Whether a plan is on the model at this moment."""
+    return live.base_model(model) in _PLANNED
 
 
 def _refuse(model: Any) -> None:

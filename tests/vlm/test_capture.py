@@ -18,6 +18,8 @@ from tests.vlm.capturing import (
 from vlm._errors import VLMError
 from vlm.capture import capture, subsample
 from vlm.data import prepare
+from vlm.plan import SkipPlan
+from vlm.skip import skipping
 
 
 @pytest.fixture(scope="module")
@@ -381,6 +383,21 @@ def test_a_processor_that_writes_too_few_placeholders_is_refused(model):
     processor.num_additional_image_tokens = 0
     with pytest.raises(VLMError, match=r"placeholders of the prompt do not match .*sample 'a'"):
         next(capture(model, processor, mixed_rows()))
+
+
+def test_under_a_plan_states_can_be_captured_but_no_attention(model, processor, samples):
+    with skipping(model, SkipPlan(N_LAYERS, vision_entry=2)):
+        out = list(capture(model, processor, mixed_rows(), var=False))
+        for options in ({}, {"var": False, "vision_effect": True}):
+            with pytest.raises(VLMError, match="a skip plan is applied"):
+                next(capture(model, processor, mixed_rows(), **options))
+    for sample, whole in zip(out, samples, strict=True):
+        rho = sample.statistics["vision"].rho_sum
+        # Vision passes the first two blocks unchanged.
+        assert (rho[:3, :3] == 0).all()
+        if sample.n_vision:
+            assert rho[0, 3] > 0
+            assert not np.allclose(rho, whole.statistics["vision"].rho_sum, atol=0.1)
 
 
 @pytest.mark.gpu
