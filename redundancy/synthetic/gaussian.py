@@ -352,9 +352,8 @@ class GaussianCosine:
         log_c = math.log(d - 1.0) + float(gammaln(d) - gammaln(d + 0.5))
         log_c += 0.5 * d * math.log1p(-a * a) - 0.5 * math.log(2 * math.pi)
 
-        def density(
-            angle: float,
-        ) -> float:  # of the angle: no singularity at the ends, even for d = 2
+        # Over the angle rather than the cosine, whose density is infinite at the ends for d = 2.
+        def density(angle: float) -> float:
             r = math.cos(angle)
             series = 0.5 * float(hyp2f1(0.5, 0.5, d + 0.5, 0.5 * (1 + a * r)))
             log_rest = -(d - 0.5) * math.log1p(-a * r)

@@ -86,11 +86,10 @@ def pair_shares(
             )
         # Related pairs are read off the same product, so that both counts are of the same event.
         own = rho[np.arange(rows.stop - start), np.arange(start, rows.stop)]
-        unrelated = codes[rows, None] != codes[None, :]
-        pair_weight = np.where(unrelated, weight[rows, None] * weight[None, :], 0.0)
+        rho = np.where(codes[rows, None] == codes[None, :], np.inf, rho)
         for column, cut in enumerate(cuts):
             np.add.at(joint[:, column], codes[rows], weight[rows] * (own <= cut))
-            product[column] += float(pair_weight[rho <= cut].sum())
+            product[column] += float(weight[rows] @ ((rho <= cut).astype(np.float64) @ weight))
     product /= n_groups * (n_groups - 1.0)
     return PairShares(np.clip(joint, 0.0, 1.0), np.clip(product, 0.0, 1.0), n_groups, len(a))
 

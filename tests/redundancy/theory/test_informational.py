@@ -127,11 +127,12 @@ def test_theorem4_and_corollary4_vectors(cases):
         assert e["H_cond"] <= four.value + 1e-12 <= four.forms["paper"] + 1e-11
 
 
-def test_theorem4_corollary4_and_the_distance_law_hold_on_random_joint_laws():
+@pytest.mark.parametrize("runs", [1000, pytest.param(10000, marks=pytest.mark.slow)])
+def test_theorem4_corollary4_and_the_distance_law_hold_on_random_joint_laws(runs):
     rng = np.random.default_rng(2)
     outside_the_papers_condition = 0
     tightest = 0.0
-    for _ in range(3000):
+    for _ in range(runs):
         m = int(rng.integers(2, 6))
         n = m if rng.random() < 0.5 else int(rng.integers(2, 6))
         p = rng.dirichlet(np.full(m * n, rng.uniform(0.05, 1.0))).reshape(m, n)
@@ -158,7 +159,7 @@ def test_theorem4_corollary4_and_the_distance_law_hold_on_random_joint_laws():
         upper = corollary4(h_l=entropy(p.sum(1)), **numbers)
         h_cond = entropy(p) - entropy(p.sum(0))
         assert h_cond <= upper.value + 1e-10 <= upper.forms["paper"] + 1e-9
-    assert outside_the_papers_condition > 300  # the condition p_min + p_max < 1 is not needed
+    assert outside_the_papers_condition > runs / 10  # the condition p_min + p_max < 1 is not needed
     assert tightest > 0.9
 
 

@@ -91,9 +91,10 @@ def check_linear_toy(case):
     assert bound.value == pytest.approx(case["early_exit_bound"], rel=REL)
 
 
-def test_theorem6_holds_on_random_networks():
+@pytest.mark.parametrize("runs", [200, pytest.param(4000, marks=pytest.mark.slow)])
+def test_theorem6_holds_on_random_networks(runs):
     tightest = 0.0
-    for seed in range(600):
+    for seed in range(runs):
         rng = np.random.default_rng(seed)
         network = synthetic.LinearNetwork.random(
             n_layers=int(rng.integers(2, 9)),
@@ -243,11 +244,12 @@ def log_softmax(y):
     return y - math.log(np.exp(y).sum())
 
 
-def test_logit_certificates_hold_on_random_logits():
+@pytest.mark.parametrize("runs", [2000, pytest.param(30000, marks=pytest.mark.slow)])
+def test_logit_certificates_hold_on_random_logits(runs):
     rng = np.random.default_rng(1)
     kept = 0
     worst = 0.0
-    for _ in range(5000):
+    for _ in range(runs):
         size = int(rng.integers(2, 8))
         y = rng.normal(size=size) * rng.exponential()
         step = rng.normal(size=size) * rng.exponential() * rng.choice([0.01, 0.3, 2.0])
@@ -275,7 +277,7 @@ def test_logit_certificates_hold_on_random_logits():
         assert kl <= min(bounds) + 1e-12
         assert bounds[2] <= min(bounds[:2]) + 1e-12
         worst = max(worst, kl / bounds[0] if bounds[0] > 1e-9 else 0.0)
-    assert kept > 500
+    assert kept > runs / 10
     assert worst > 0.8
     # Beyond the margin the answer can change: the constant is the best possible.
     y = np.array([1.0, 0.0])
@@ -302,9 +304,10 @@ def test_var_to_delta_vector(cases):
         assert result.forms["exact"] <= result.value <= result.forms["bound_per_head"]
 
 
-def test_var_to_delta_is_what_masking_does():
+@pytest.mark.parametrize("runs", [300, pytest.param(5000, marks=pytest.mark.slow)])
+def test_var_to_delta_is_what_masking_does(runs):
     rng = np.random.default_rng(2)
-    for _ in range(1000):
+    for _ in range(runs):
         heads, keys, width, d = 3, 7, 2, 5
         scores = rng.normal(size=(heads, keys)) * 2
         values = rng.normal(size=(heads, keys, width))
