@@ -28,6 +28,8 @@ __all__ = [
     "MAX_JSON_BYTES",
     "TEMPORARY_PREFIX",
     "atomic_file",
+    "check_seal",
+    "decode_json",
     "fsync_directory",
     "held",
     "is_abandoned",

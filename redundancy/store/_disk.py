@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,8 +43,8 @@ class _Shard:
         return self.file
 
 
-def open_shard(path: Path, sidecar: Sidecar) -> TensorFile:
-    """Open a shard and hold its size and its list of arrays against the sidecar."""
+def check_size(path: Path, sidecar: Sidecar) -> None:
+    """Hold the size of a shard against its sidecar."""
     try:
         size = path.stat().st_size
     except FileNotFoundError:
@@ -56,6 +58,11 @@ def open_shard(path: Path, sidecar: Sidecar) -> TensorFile:
             "restore it from a copy, or delete it with its sidecar and run the extraction again "
             "with --resume"
         )
+
+
+def open_shard(path: Path, sidecar: Sidecar) -> TensorFile:
+    """Open a shard and hold its size and its list of arrays against the sidecar."""
+    check_size(path, sidecar)
     file = TensorFile(path, sidecar.crc32)
     if file.tensors.keys() != sidecar.crc32.keys():
         raise InputError(
@@ -76,7 +83,13 @@ class DiskSource:
         Read what is intact and leave the rest out, instead of raising InputError.
     """
 
-    def __init__(self, folder: Path, *, skip_damaged: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        skip_damaged: bool = False,
+        known: Mapping[str, Sidecar] = MappingProxyType({}),
+    ) -> None:
         self.folder, self._skip_damaged = folder, skip_damaged
         self.manifest: Manifest = read_manifest(folder)
         self._shards: list[_Shard] = []
@@ -85,12 +98,13 @@ class DiskSource:
             if not SHARD_NAME.fullmatch(path.stem):
                 continue
             try:
-                sidecar = read_sidecar(path)
+                sidecar = known.get(path.stem) or read_sidecar(path)
                 self._check(sidecar, path)
-                shard = _Shard(
-                    path.with_suffix(".safetensors"), sidecar, np.full(len(sidecar.samples), -1)
-                )
-                shard.tensors()
+                places = np.full(len(sidecar.samples), -1)
+                shard = _Shard(path.with_suffix(".safetensors"), sidecar, places)
+                check_size(shard.path, sidecar)
+                if skip_damaged:
+                    shard.tensors()
             except InputError:
                 if skip_damaged:
                     continue
@@ -112,8 +126,9 @@ class DiskSource:
         self._statistics: dict[str, Statistics | None] = {}
 
     def reopen(self) -> DiskSource:
-        """The folder as it is now."""
-        return DiskSource(self.folder, skip_damaged=self._skip_damaged)
+        """The folder as it is now; sidecars never change, so only new ones are read."""
+        known = {shard.sidecar.shard: shard.sidecar for shard in self._shards}
+        return DiskSource(self.folder, skip_damaged=self._skip_damaged, known=known)
 
     @property
     def n_samples(self) -> int:
@@ -183,7 +198,7 @@ class DiskSource:
     def target(self, modality: str) -> NDArray[Any] | None:
         name = f"target/{modality}"
         shards = self._with_tokens(modality)
-        if not shards or name not in shards[0].tensors():
+        if not shards or name not in shards[0].sidecar.crc32:
             return None
         value = self._gather(name, modality)
         labels = self.manifest.target_labels
@@ -203,10 +218,10 @@ class DiskSource:
         found: list[NDArray[Any] | None] = [None] * self.n_samples
         seen = False
         for shard in self._shards:
-            file = shard.tensors()
-            if f"sample/{name}" not in file:
+            if f"sample/{name}" not in shard.sidecar.crc32:
                 continue
             seen = True
+            file = shard.tensors()
             flat, shapes = file.read(f"sample/{name}").reshape(-1), file.read(f"shape/{name}")
             sound = shapes.dtype == np.int64 and shapes.ndim == 2 and shapes.shape[1] <= 16
             self._expect(shard, sound and len(shapes) == len(shard.places), name)
@@ -305,32 +320,30 @@ class DiskSource:
 
     def _read_statistics(self, modality: str) -> Statistics | None:
         prefix = f"statistics/{modality}/"
-        shards = [shard for shard in self._shards if f"{prefix}n_tokens" in shard.tensors()]
+        shards = [shard for shard in self._shards if f"{prefix}n_tokens" in shard.sidecar.crc32]
         if not shards:
             return None
         layers = shards[0].sidecar.statistics_layers
-        n_tokens = np.zeros(self.n_samples, dtype=np.int64)
         arrays: dict[str, NDArray[Any]] = {}
         for shard in shards:
             file, kept = shard.tensors(), shard.places >= 0
             self._expect(shard, shard.sidecar.statistics_layers == layers, "statistics")
-            for name in ("n_tokens", *STACKED):
-                value = file.read(prefix + name)
+            with file.open() as handle:
+                values = {
+                    name: file.read(prefix + name, handle=handle) for name in ("n_tokens", *STACKED)
+                }
+            for name, value in values.items():
                 shape = _expected_shape(name, len(layers), len(self.manifest.thresholds))
                 shape = value.shape[1:] if shape is None else shape
                 self._expect(shard, value.shape == (len(shard.places), *shape), prefix + name)
-                into = (
-                    n_tokens
-                    if name == "n_tokens"
-                    else arrays.setdefault(
-                        name, np.zeros((self.n_samples, *shape), dtype=value.dtype)
-                    )
-                )
-                into[shard.places[kept]] = value[kept]
+                if name not in arrays:
+                    dtype = np.dtype(np.int64) if name == "n_tokens" else value.dtype
+                    arrays[name] = np.zeros((self.n_samples, *shape), dtype=dtype)
+                arrays[name][shard.places[kept]] = value[kept]
         return Statistics(
             layers=tuple(layers),
             thresholds=np.asarray(self.manifest.thresholds, dtype=np.float64),
-            n_tokens=n_tokens,
+            n_tokens=arrays.pop("n_tokens"),
             arrays=arrays,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from redundancy.summary import summarise
 if TYPE_CHECKING:
     from redundancy.store._store import ActivationStore
 
-__all__ = ["DistanceMatrix", "distances_from_states", "stack_attention", "stack_blocks"]
+__all__ = ["BlockArrays", "DistanceMatrix", "distances_from_states"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,35 +85,49 @@ def distances_from_states(store: ActivationStore, modality: str) -> DistanceMatr
     return DistanceMatrix(layers=layers, rho_sum=rho, n_defined=count, groups=labels)
 
 
-def stack_blocks(source: Source, name: str) -> NDArray[Any] | None:
-    """Stack what was kept per sample, block and column (NaN: not captured), if it was kept."""
-    values = source.per_sample(name)
-    if values is None:
-        return None
-    shapes = {value.shape for value in values if value is not None}
-    if len(shapes) != 1 or len(min(shapes)) != 2:
-        raise InputError(
-            f"{name} was kept with the shapes {sorted(shapes)}; all samples must have the same "
-            "(blocks, columns): extract again with --fresh"
-        )
-    missing = np.full(min(shapes), np.nan, dtype=np.float32)
-    return np.stack([missing if value is None else value for value in values])
+class BlockArrays:
+    """What capture kept per sample and block (attention, effect of vision), stacked when asked for.
 
+    Block l hands on state l, so a pair of layers is given what belongs to its upper layer.
+    """
 
-def stack_attention(
-    source: Source,
-) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None]:
-    """Attention on vision per sample, block and head (NaN: not captured), and the vision share."""
-    per_head = stack_blocks(source, "var_per_head")
-    vision, keys = source.per_sample("n_vision"), source.per_sample("n_keys")
-    if vision is None or keys is None:
-        return per_head, None
-    share = np.array(
-        [
-            float(a.item()) / float(b.item())
-            if a is not None and b is not None and b > 0
-            else np.nan
-            for a, b in zip(vision, keys, strict=True)
-        ]
-    )
-    return per_head, share if np.isfinite(share).any() else None
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._stacked: dict[str, NDArray[Any] | None] = {}
+
+    def of(self, name: str, upper: int) -> NDArray[Any] | None:
+        """Rows of the block below layer `upper`, shape (samples, columns); NaN: not captured."""
+        if name not in self._stacked:
+            self._stacked[name] = self._stack(name)
+        kept = self._stacked[name]
+        return None if kept is None or not 1 <= upper <= kept.shape[1] else kept[:, upper - 1]
+
+    @functools.cached_property
+    def vision_share(self) -> NDArray[np.float64] | None:
+        """Vision tokens as a share of all keys, shape (samples,)."""
+        vision, keys = self._source.per_sample("n_vision"), self._source.per_sample("n_keys")
+        if vision is None or keys is None:
+            return None
+        share = np.full(len(vision), np.nan)
+        for row, (some, every) in enumerate(zip(vision, keys, strict=True)):
+            if (
+                some is not None
+                and every is not None
+                and some.size == every.size == 1
+                and every > 0
+            ):
+                share[row] = float(some.item()) / float(every.item())
+        return share if np.isfinite(share).any() else None
+
+    def _stack(self, name: str) -> NDArray[Any] | None:
+        values = self._source.per_sample(name)
+        if values is None:
+            return None
+        shapes = {value.shape for value in values if value is not None}
+        if len(shapes) != 1 or len(min(shapes)) != 2:
+            raise InputError(
+                f"{name} was kept with the shapes {sorted(shapes)}; all samples must have the same "
+                "(blocks, columns): extract again with --fresh"
+            )
+        missing = np.full(min(shapes), np.nan, dtype=np.float32)
+        return np.stack([missing if value is None else value for value in values])

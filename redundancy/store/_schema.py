@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Meta
 
 from estimators import InputError
-from redundancy._files import decode_json, read_bytes, read_sealed
+from redundancy._files import check_seal, decode_json, read_bytes
 
 __all__ = [
     "MANIFEST",
@@ -104,8 +104,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} is not an activation store: it has no {MANIFEST}; name a folder made by "
             "`redundancy extract`, or a .npz, .npy or .safetensors file"
         )
-    _check_version(path)
-    manifest: Manifest = read_sealed(path, Manifest)
+    manifest: Manifest = _load(path, Manifest)
     layers = manifest.layers
     if sorted(set(layers)) != layers or layers[-1] > manifest.n_layers:
         raise InputError(
@@ -119,8 +118,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def read_sidecar(path: Path) -> Sidecar:
     """Read and check one sidecar."""
-    _check_version(path)
-    sidecar: Sidecar = read_sealed(path, Sidecar)
+    sidecar: Sidecar = _load(path, Sidecar)
     if sidecar.shard != path.stem:
         raise InputError(
             f"{path} belongs to shard {sidecar.shard!r}: it was renamed; give it its name back"
@@ -132,14 +130,17 @@ class _Version(msgspec.Struct):
     schema_version: int
 
 
-def _check_version(path: Path) -> None:
+def _load(path: Path, type: Any) -> Any:
+    data = read_bytes(path)
     # Before the seal and the schema: a newer version may have changed both.
-    found = decode_json(read_bytes(path), _Version, path).schema_version
+    found = decode_json(data, _Version, path).schema_version
     if found > SCHEMA_VERSION:
         raise InputError(
             f"{path} has schema version {found}, this version of redundancy reads up to "
             f"{SCHEMA_VERSION}; update redundancy"
         )
+    check_seal(data, path)
+    return decode_json(data, type, path)
 
 
 def encode_row(row: Mapping[str, Any], sample: str) -> dict[str, Any]:

@@ -17,10 +17,9 @@ from redundancy.store._arrays import source_from_arrays
 from redundancy.store._create import create_folder, save_folder
 from redundancy.store._disk import DiskSource
 from redundancy.store._distances import (
+    BlockArrays,
     DistanceMatrix,
     distances_from_states,
-    stack_attention,
-    stack_blocks,
 )
 from redundancy.store._reader import StoreReader, span
 from redundancy.store._source import Source
@@ -53,8 +52,7 @@ class ActivationStore(StoreReader):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self._per_head: tuple[NDArray[Any] | None, NDArray[np.float64] | None] | None = None
-        self._blocks: dict[str, NDArray[Any] | None] = {}
+        self._blocks = BlockArrays(source)
 
     @classmethod
     def create(
@@ -284,13 +282,12 @@ class ActivationStore(StoreReader):
         )
         if found is None:
             return None
-        per_head, share = self._attention(upper)
         return replace(
             found,
-            var_per_head=per_head,
-            vision_share=share,
-            vision_effect=self._block("vision_effect", upper),
-            text_norm=self._block("text_norm", upper),
+            var_per_head=self._blocks.of("var_per_head", upper),
+            vision_share=self._blocks.vision_share,
+            vision_effect=self._blocks.of("vision_effect", upper),
+            text_norm=self._blocks.of("text_norm", upper),
         )
 
     def distances(self, modality: str | None = None) -> DistanceMatrix:
@@ -394,21 +391,6 @@ class ActivationStore(StoreReader):
                 name=f"layers {lower}→{upper} ({word})",
             )
         return LayerPair(lower, upper, x_lower, x_upper, word, groups, target, summary)
-
-    def _attention(self, upper: int) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None]:
-        if self._per_head is None:
-            self._per_head = stack_attention(self._source)
-        per_head, share = self._per_head
-        if per_head is None or not 1 <= upper <= per_head.shape[1]:
-            return None, share
-        return per_head[:, upper - 1], share
-
-    def _block(self, name: str, upper: int) -> NDArray[Any] | None:
-        """What capture kept of the block below layer `upper`, shape (samples, columns)."""
-        if name not in self._blocks:
-            self._blocks[name] = stack_blocks(self._source, name)
-        kept = self._blocks[name]
-        return None if kept is None or not 1 <= upper <= kept.shape[1] else kept[:, upper - 1]
 
     def _all_layers(self, word: str) -> tuple[int, ...]:
         """Layers with states or sums: sums may cover more than the layers kept."""

@@ -7,6 +7,7 @@ before anything is allocated, and bfloat16 must not depend on torch.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
@@ -28,6 +29,7 @@ __all__ = ["Digests", "LazyArray", "TensorFile", "TensorInfo", "write_tensors"]
 
 _MAX_HEADER = 100_000_000  # as the safetensors library
 _CHUNK = 2**23
+_MAPPED = 2**20  # mapping a smaller array costs more than copying it
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -49,9 +51,10 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 class TensorInfo(msgspec.Struct, frozen=True):
     """One entry of a header: dtype, shape, and the bytes it takes after the header."""
 
-    dtype: str
-    shape: list[int]
-    data_offsets: tuple[int, int]
+    # The defaults are those of no array: ``__metadata__`` has none of these keys.
+    dtype: str = ""
+    shape: list[int] = msgspec.field(default_factory=list)
+    data_offsets: tuple[int, int] = (-1, -1)
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -151,6 +154,10 @@ class TensorFile:
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
 
+    def open(self) -> IO[bytes]:
+        """The file, to be handed to several reads."""
+        return self.path.open("rb", buffering=0)
+
     def find(self, name: str) -> TensorInfo:
         """The header's entry of one tensor."""
         info = self.tensors.get(name)
@@ -158,7 +165,9 @@ class TensorFile:
             raise InputError(f"{self.path} has no array {name!r}; it was not written by this tool")
         return info
 
-    def read(self, name: str, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    def read(
+        self, name: str, out: NDArray[Any] | None = None, handle: IO[bytes] | None = None
+    ) -> NDArray[Any]:
         """Read one tensor: into `out`, or as a read-only view of the mapped file."""
         info = self.find(name)
         begin = self._start + info.data_offsets[0]
@@ -167,13 +176,15 @@ class TensorFile:
         if nbytes == 0:
             return np.empty(shape, dtype) if out is None else out
         try:
-            if out is None:
+            if out is None and nbytes >= _MAPPED:
                 raw = np.asarray(np.memmap(self.path, np.uint8, "r", begin, (nbytes,)))
             else:
-                raw = out.reshape(-1).view(np.uint8)
-                with self.path.open("rb", buffering=0) as handle:
-                    handle.seek(begin)
-                    self._fill(handle, raw.data)
+                raw = np.empty(nbytes, np.uint8) if out is None else out.reshape(-1).view(np.uint8)
+                with contextlib.nullcontext(handle) if handle else self.open() as file:
+                    file.seek(begin)
+                    self._fill(file, raw.data)
+                if out is None:
+                    raw.flags.writeable = False
         except (OSError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -201,12 +212,8 @@ class TensorFile:
         )
 
     def _parse(self, head: bytes, size: int) -> dict[str, TensorInfo]:
-        raw = decode_json(head, dict[str, msgspec.Raw], self.path)
-        tensors = {
-            name: decode_json(bytes(value), TensorInfo, self.path)
-            for name, value in raw.items()
-            if name != "__metadata__"
-        }
+        tensors: dict[str, TensorInfo] = decode_json(head, dict[str, TensorInfo], self.path)
+        tensors.pop("__metadata__", None)
         expected = 0
         for name, info in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
             begin, end = info.data_offsets

@@ -68,7 +68,7 @@ class _Failing:
 def test_failure_at_every_step_of_writing(
     tmp_path, sample, create, undisturbed, monkeypatch, name, error, times
 ):
-    for allowed in range(0, 60, 3 if name == "fsync" else 1):
+    for allowed in range(0, 60, 5 if name == "fsync" else 2):
         path = tmp_path / f"{allowed}"
         failing = _Failing(getattr(os, name), allowed, error, times)
         monkeypatch.setattr(_files.os, name, failing)

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -303,6 +303,7 @@ def test_damaged_files_raise_nothing_but_input_errors(tmp_path_factory, kind, ed
             store.states(layer)
 
 
+@settings(max_examples=20)
 @given(
     hnp.arrays(
         st.sampled_from([np.float16, np.float32, np.float64]),
