@@ -20,10 +20,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from redundancy import _guard
+from redundancy._version import __version__
 
 _guard.check_siblings()
-
-__version__ = "0.1.0"
 
 # Public name -> the module that defines it. The order is that of the documentation.
 _HOME: dict[str, str] = {

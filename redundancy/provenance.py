@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from redundancy._version import __version__
 from redundancy.record import SCHEMA_VERSION, RunInfo, RunRecord, plain
 
 __all__ = ["new_record", "new_run_id", "provenance"]
@@ -63,8 +64,6 @@ def new_record(
 
 def provenance(store: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the environment and, where there is one, the description of the store."""
-    from redundancy import __version__
-
     return {
         "redundancy": __version__,
         "python": platform.python_version(),

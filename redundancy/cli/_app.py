@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from redundancy import __version__
+from redundancy._version import __version__
 from redundancy.cli import demo, doctor, estimate, extract, ls, plan, report, skip
 from redundancy.cli._guarded import guarded
 

@@ -78,7 +78,7 @@ def check_installation() -> list[dict[str, str]]:
     import importlib.metadata
     import platform
 
-    from redundancy import __version__
+    from redundancy._version import __version__
 
     found = [_finding("ok", "redundancy", f"{__version__} on Python {platform.python_version()}")]
     for name in (*_NEEDED, *_OPTIONAL):

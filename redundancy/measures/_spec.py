@@ -19,8 +19,8 @@ Need = Literal["states", "summary", "attention", "target"]
 class Column:
     """A further quantity that the table shows beside the headline.
 
-    `key` names it in `Reading.extras`, `header` heads its column; with `as_interval` the column shows
-    the extra's interval in place of its value.
+    `key` names it in `Reading.extras`, `header` heads its column; with `as_interval` the column
+    shows the extra's interval in place of its value.
     """
 
     key: str

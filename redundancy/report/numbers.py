@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-__all__ = ["MISSING", "count", "heading", "decimals_for", "duration", "interval", "number", "size"]
+__all__ = ["MISSING", "count", "decimals_for", "duration", "heading", "interval", "number", "size"]
 
 MISSING = "–"
 
