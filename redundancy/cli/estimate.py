@@ -86,6 +86,7 @@ def command(
     from estimators import InputError
     from redundancy.provenance import new_record, new_run_id
     from redundancy.report.html import write_report
+    from redundancy.report.implications import implication_lines
     from redundancy.run import estimate
     from redundancy.run_folder import RunFolder
     from redundancy.store import open_source
@@ -161,7 +162,8 @@ def command(
     if json_:
         print_json(record)
     else:
-        show(_lines(record, shown, resumed=len(done), folder=str(folder.path)))
+        follows = implication_lines(results)
+        show(_lines(record, shown, follows, resumed=len(done), folder=str(folder.path)))
     if not quiet and json_:
         say(f"→ {folder.path}")
     bad = [r for r in results if not r.estimate.trustworthy]
@@ -175,7 +177,7 @@ def command(
         raise Failure(f"no trustworthy estimate for layers {labels}", 3)
 
 
-def _lines(record: Any, results: Any, *, resumed: int, folder: str) -> Any:
+def _lines(record: Any, results: Any, follows: list[str], *, resumed: int, folder: str) -> Any:
     from rich.text import Text
 
     from redundancy.report.numbers import count, duration
@@ -190,6 +192,12 @@ def _lines(record: Any, results: Any, *, resumed: int, folder: str) -> Any:
     yield Text(describe_store(record.provenance["store"]))
     yield Text("")
     yield from results_blocks(results)
+    if follows:
+        yield Text("")
+        yield Text("What follows, each for the pair where it says most (Figure 1)", style="bold")
+        for line in follows:
+            yield Text(line)
+        yield Text("")
     new = len(results) - resumed
     yield Text(
         f"→ {folder}/report.html  record.json  pairs.jsonl     {duration(run.duration_s)}, "

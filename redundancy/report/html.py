@@ -18,6 +18,7 @@ from redundancy.measures._spec import MeasureSpec
 from redundancy.record import EvaluationRecord, RunRecord, SweepRecord
 from redundancy.report import plots
 from redundancy.report.evaluations import SWEEP_TITLES, evaluation_row
+from redundancy.report.implications import implication_lines
 from redundancy.report.numbers import MISSING, decimals_for, duration, heading, interval, number
 from redundancy.report.tables import extra_text, marks_of, verdict_legend, warning_marks
 from redundancy.results import PairResult, Results
@@ -67,6 +68,7 @@ def render(record: RunRecord) -> str:
             for name, d in record.distances.items()
         ],
         plan=_plan(record.plan),
+        follows=implication_lines(results),
         warnings=_warnings(results),
         downloads=_downloads(record, results),
     )
