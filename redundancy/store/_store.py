@@ -324,7 +324,8 @@ class ActivationStore(StoreReader):
             self.check_finite()
         except InputError as error:
             advice = "capture again in bfloat16 or float32, or leave those samples out"
-            return [Finding(self.handle or "memory", "warning", str(error), advice)]
+            what = str(error).partition("; ")[0]
+            return [Finding(self.handle or "memory", "warning", what, advice)]
         return []
 
     def done_ids(self) -> set[str]:

@@ -206,10 +206,13 @@ class TensorFile:
             done += count
 
     def _damaged(self, what: str) -> InputError:
-        return InputError(
-            f"{self.path} is damaged: {what}; restore it from a copy, or delete it and run the "
-            "extraction again with --resume"
-        )
+        remedy = "restore it from a copy or write it again"
+        if self._crc32 is not None:
+            remedy = (
+                "restore it from a copy, or delete it with its sidecar and run the extraction "
+                "again with --resume"
+            )
+        return InputError(f"{self.path} is damaged: {what}; {remedy}")
 
     def _parse(self, head: bytes, size: int) -> dict[str, TensorInfo]:
         tensors: dict[str, TensorInfo] = decode_json(head, dict[str, TensorInfo], self.path)

@@ -51,7 +51,7 @@ def verify_folder(folder: Path) -> list[Finding]:
             Finding(
                 str(folder / MANIFEST),
                 "error",
-                str(error),
+                _what(error),
                 "restore store.json from a copy; the shards do not depend on it",
             )
         ]
@@ -69,7 +69,7 @@ def verify_folder(folder: Path) -> list[Finding]:
         try:
             sidecar = read_sidecar(path)
         except InputError as error:
-            findings.append(Finding(str(path), "error", str(error), remedy))
+            findings.append(Finding(str(path), "error", _what(error), remedy))
             continue
         try:
             file = open_shard(shard, sidecar)
@@ -79,7 +79,7 @@ def verify_folder(folder: Path) -> list[Finding]:
                 raise InputError(f"{shard} does not match its SHA-256")
             sound.append(shard)
         except InputError as error:
-            findings.append(Finding(str(shard), "error", str(error), remedy))
+            findings.append(Finding(str(shard), "error", _what(error), remedy))
             continue
         twice = [row.id for row in sidecar.samples if row.id in seen]
         if twice:
@@ -96,6 +96,11 @@ def verify_folder(folder: Path) -> list[Finding]:
     findings += _leftovers(folder)
     findings += _values(folder, findings)
     return findings
+
+
+def _what(error: InputError) -> str:
+    """What an error says was found; its advice, after the semicolon, is for those who read."""
+    return str(error).partition("; ")[0]
 
 
 def _leftovers(folder: Path) -> list[Finding]:
@@ -121,7 +126,7 @@ def _values(folder: Path, findings: list[Finding]) -> list[Finding]:
     try:
         source = DiskSource(folder, skip_damaged=True)
     except InputError as error:
-        return [Finding(str(folder), "error", str(error), "see the other findings")]
+        return [Finding(str(folder), "error", _what(error), "see the other findings")]
     advice = "capture those samples again in bfloat16 or float32, or leave the layer out"
     for modality in source.modalities:
         try:
@@ -134,10 +139,10 @@ def _values(folder: Path, findings: list[Finding]) -> list[Finding]:
                 try:
                     check_finite(source.read(layer, modality), f"layer {layer} ({modality})")
                 except InputError as error:
-                    found.append(Finding(str(folder), "warning", str(error), advice))
+                    found.append(Finding(str(folder), "warning", _what(error), advice))
         except InputError as error:
             if not any(one.severity == "error" for one in findings):
                 found.append(
-                    Finding(str(folder), "error", str(error), "see the file that is named")
+                    Finding(str(folder), "error", _what(error), "see the file that is named")
                 )
     return found
