@@ -1,0 +1,416 @@
+"""Plans among caches, threads, dtypes, devices and the library's own conveniences."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+from tests.vlm import reference, tiny
+from tests.vlm.capturing import N_LAYERS, SIDE, save_tiny_llava
+from vlm._errors import VLMError
+from vlm.cache import CompactLayer, cache_bytes
+from vlm.model import decoder_layers, language_model, vision_mask, vision_token_ids
+from vlm.plan import SkipPlan
+from vlm.skip import skipping
+
+PLAN = SkipPlan(6, vision_entry=1, vision_exit=5, vision_off=(3,), drop_layers=(0, 2))
+LATE = SkipPlan(6, vision_entry=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tiny")
+
+
+@pytest.fixture
+def live(folder: Path) -> Any:
+    return tiny.build("llava", folder)
+
+
+def _words(live: Any, inputs: dict[str, Any], n: int = 6, **options: Any) -> list[list[int]]:
+    out = live.generate(
+        **inputs,
+        do_sample=False,
+        max_new_tokens=n,
+        suppress_tokens=list(vision_token_ids(live)),
+        pad_token_id=tiny.PAD,
+        eos_token_id=None,
+        **options,
+    )
+    return out.tolist()  # type: ignore[no-any-return]
+
+
+def _expected(live: Any, inputs: dict[str, Any], plan: SkipPlan, **options: Any) -> torch.Tensor:
+    """Logits of the masked reference."""
+    prompt = inputs["input_ids"].shape[1]
+    token = vision_token_ids(live)[0]
+    with torch.no_grad(), reference.masked(live, decoder_layers(live), plan, token, prompt):
+        return live(**inputs, use_cache=False, **options).logits  # type: ignore[no-any-return]
+
+
+# One plan at a time, on as many models and threads as one likes.
+
+
+def test_contexts_do_not_nest_on_one_model(live: Any, folder: Path) -> None:
+    other = tiny.build("llava", folder)
+    with skipping(live, LATE):
+        with (
+            pytest.raises(VLMError, match="a plan is applied to this model already"),
+            skipping(live, PLAN),
+        ):
+            pass
+    inputs = tiny.batch(live, [1])
+    with torch.no_grad(), skipping(live, LATE), skipping(other, PLAN):
+        mine, theirs = live(**inputs).logits, other(**inputs).logits
+    torch.testing.assert_close(mine, _expected(live, inputs, LATE), atol=1e-4, rtol=0)
+    torch.testing.assert_close(theirs, _expected(other, inputs, PLAN), atol=1e-4, rtol=0)
+
+
+def test_threads_share_a_plan(live: Any) -> None:
+    prompts = [tiny.batch(live, [1 + number % 3], seed=number) for number in range(4)]
+    found: dict[int, list[list[int]]] = {}
+    with skipping(live, PLAN):
+        alone = [_words(live, inputs) for inputs in prompts]
+
+        def run(number: int) -> None:
+            found[number] = _words(live, prompts[number])
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [found[number] for number in range(4)] == alone
+
+
+# Caches.
+
+
+@torch.no_grad()
+def test_a_second_image_may_come_in_a_later_turn(live: Any) -> None:
+    first = tiny.batch(live, [1], text=[6], seed=1)
+    second = tiny.batch(live, [1], text=[5], seed=2)
+    whole = {
+        "input_ids": torch.cat([first["input_ids"], second["input_ids"]], dim=1),
+        "attention_mask": torch.cat([first["attention_mask"], second["attention_mask"]], dim=1),
+        "pixel_values": torch.cat([first["pixel_values"], second["pixel_values"]]),
+    }
+    n = first["input_ids"].shape[1]
+    with skipping(live, PLAN):
+        cache = live(**first).past_key_values
+        got = live(
+            input_ids=second["input_ids"],
+            pixel_values=second["pixel_values"],
+            past_key_values=cache,
+        )
+    expected = _expected(live, whole, PLAN)[:, n:]
+    torch.testing.assert_close(got.logits, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("cuts", [(1,), (1, 10), (1, 5, 10, 12), (3, 11)])
+@torch.no_grad()
+def test_a_prompt_may_come_in_pieces(live: Any, cuts: tuple[int, ...]) -> None:
+    inputs = tiny.batch(live, [1], text=[7])
+    ids = inputs["input_ids"]
+    expected = _expected(live, inputs, PLAN)
+    features = torch.cat(list(live.get_image_features(inputs["pixel_values"]).pooler_output))
+    vision = vision_mask(live, ids)
+    embeds = live.get_input_embeddings()(ids)
+    embeds[vision] = features
+    bounds = (0, *cuts, ids.shape[1])
+    cache = None
+    found = []
+    for start, stop in itertools.pairwise(bounds):
+        piece = slice(start, stop)
+        with skipping(live, PLAN, vision_mask=vision[:, piece]):
+            out = live(inputs_embeds=embeds[:, piece], past_key_values=cache, use_cache=True)
+        cache = out.past_key_values
+        found.append(out.logits)
+    torch.testing.assert_close(torch.cat(found, dim=1), expected, atol=1e-4, rtol=0)
+    assert cache.layers[0].keys is None
+    assert cache.layers[3].keys.shape[-2] == 7
+
+
+@torch.no_grad()
+def test_generate_takes_a_cache_of_its_own_plan_further(live: Any) -> None:
+    inputs = tiny.batch(live, [2])
+    ids = inputs["input_ids"]
+    with skipping(live, PLAN):
+        whole = _words(live, inputs, 8)
+        cache = DynamicCache()
+        half = live.generate(
+            **inputs,
+            past_key_values=cache,
+            do_sample=False,
+            max_new_tokens=4,
+            suppress_tokens=list(vision_token_ids(live)),
+            pad_token_id=tiny.PAD,
+            eos_token_id=None,
+        )
+        later = {"input_ids": half, "attention_mask": torch.ones_like(half)}
+        assert _words(live, later, 4, past_key_values=cache) == whole
+    assert cache.get_seq_length() == ids.shape[1] + 7
+
+
+@torch.no_grad()
+def test_caches_that_plans_do_not_know_are_refused(live: Any) -> None:
+    inputs = tiny.batch(live, [1])
+    offloading = DynamicCache()
+    offloading.offloading = True
+    with skipping(live, LATE):
+        with pytest.raises(VLMError, match="not with a StaticCache"):
+            _words(live, inputs, cache_implementation="static")
+        with pytest.raises(VLMError, match="not with an offloading DynamicCache"):
+            live(**inputs, past_key_values=offloading)
+        expected = _words(live, inputs)
+    with skipping(live, LATE):
+        assert _words(live, inputs) == expected
+
+
+@torch.no_grad()
+def test_a_cache_stays_with_its_plan(live: Any) -> None:
+    inputs = tiny.batch(live, [1])
+    word = torch.tensor([[5]])
+    outside = live(**inputs).past_key_values
+    with skipping(live, LATE):
+        with pytest.raises(VLMError, match="the cache was filled without this plan"):
+            live(input_ids=word, past_key_values=outside)
+        inside = live(**inputs).past_key_values
+        live(input_ids=word, past_key_values=inside)
+    with pytest.raises(VLMError, match="filled under a skip plan and is used without it"):
+        live(input_ids=word, past_key_values=inside)
+    with (
+        skipping(live, SkipPlan(6, vision_entry=3)),
+        pytest.raises(VLMError, match="the cache was filled without this plan"),
+    ):
+        live(input_ids=word, past_key_values=inside)
+
+
+@torch.no_grad()
+def test_rows_of_a_compact_cache_are_kept_apart(live: Any) -> None:
+    """Rows of different lengths, cropped, chosen and repeated, go on as each would alone."""
+    inputs = tiny.batch(live, [1, 3])
+    with skipping(live, LATE):
+        cache = live(**inputs).past_key_values
+        words = torch.tensor([[5, 6, 7], [8, 9, 10]])
+        mask = torch.cat([inputs["attention_mask"], torch.ones(2, 3, dtype=torch.long)], dim=1)
+
+        def go_on(cache: Any, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            where = (mask.cumsum(-1) - 1)[:, -words.shape[1] :]
+            return live(  # type: ignore[no-any-return]
+                input_ids=words, attention_mask=mask, position_ids=where, past_key_values=cache
+            ).logits
+
+        whole = go_on(cache, words, mask)
+        cache.crop(-2)
+        assert cache.get_seq_length() == mask.shape[1] - 2
+        assert isinstance(cache.layers[0], CompactLayer)
+        again = go_on(cache, words[:, 1:], mask)
+        torch.testing.assert_close(again, whole[:, 1:], atol=1e-5, rtol=0)
+        cache.crop(-3)
+        cache.batch_select_indices(torch.tensor([1]))
+        cache.batch_repeat_interleave(2)
+        cache.reorder_cache(torch.tensor([1, 0]))
+        again = go_on(cache, words[[1, 1]], mask[[1, 1]])
+        torch.testing.assert_close(again, whole[[1, 1]], atol=1e-5, rtol=0)
+        with pytest.raises(ValueError, match="negative"):
+            cache.crop(3)
+        cache.reset()
+        assert cache.get_seq_length() == 0
+        assert cache_bytes(cache) == 0
+
+
+# Embeddings instead of tokens.
+
+
+@torch.no_grad()
+def test_embeddings_need_a_mask_that_tells_vision_from_text(live: Any) -> None:
+    inputs = tiny.batch(live, [1, 2])
+    embeds = live.get_input_embeddings()(inputs["input_ids"])
+    features = torch.cat(list(live.get_image_features(inputs["pixel_values"]).pooler_output))
+    vision = vision_mask(live, inputs["input_ids"])
+    embeds[vision] = features
+    given = {"inputs_embeds": embeds, "attention_mask": inputs["attention_mask"]}
+    with skipping(live, PLAN):
+        with pytest.raises(VLMError, match="inputs_embeds do not tell vision from text"):
+            live(**given)
+        expected = live(**inputs).logits
+        words = _words(live, inputs, num_beams=2)
+    with skipping(live, PLAN, vision_mask=vision):
+        torch.testing.assert_close(live(**given).logits, expected)
+        n = inputs["input_ids"].shape[1]
+        assert _words(live, given, num_beams=2) == [row[n:] for row in words]
+    with (
+        skipping(live, PLAN, vision_mask=vision[:, 1:]),
+        pytest.raises(VLMError, match="vision_mask has shape"),
+    ):
+        live(**given)
+
+
+# What is refused before anything is touched.
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flex_attention", "paged|sdpa"])
+def test_attention_that_was_not_tested_is_refused(live: Any, attention: str) -> None:
+    live.config.text_config._attn_implementation_internal = attention
+    with (
+        pytest.raises(VLMError, match="plans do not support attn_implementation"),
+        skipping(live, LATE),
+    ):
+        pass
+
+
+def test_gemma_is_refused_with_the_reason(folder: Path) -> None:
+    gemma = tiny.build("gemma3", folder)
+    with (
+        pytest.raises(VLMError, match="'gemma3' models: most of its layers attend within a"),
+        skipping(gemma, LATE),
+    ):
+        pass
+    with skipping(gemma, SkipPlan(6)):
+        pass
+
+
+def test_sliding_windows_are_refused_in_any_family() -> None:
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from vlm import families
+
+    data = families.load("llava")
+    assert data is not None
+    decoder = {**data.tiny["text_config"], "model_type": "mistral", "sliding_window": 8}
+    config = AutoConfig.for_model("llava", **{**data.tiny, "text_config": decoder})
+    model = AutoModelForImageTextToText.from_config(config).eval()
+    with pytest.raises(VLMError, match="sliding"), skipping(model, LATE):
+        model(**tiny.batch(model, [1]))
+
+
+def test_a_family_without_a_file_is_named_with_what_to_do(folder: Path) -> None:
+    live = tiny.build("llava", folder)
+    live.config.model_type = "mystery_vl"
+    with (
+        pytest.raises(VLMError, match=r"'mystery_vl' .*families are .*vlm/families/mystery_vl\.py"),
+        skipping(live, LATE),
+    ):
+        pass
+
+
+def test_a_compiled_model_is_refused(live: Any) -> None:
+    with pytest.raises(VLMError, match="compiled"), skipping(torch.compile(live), LATE):
+        pass
+
+
+@torch.no_grad()
+def test_parts_of_a_model_do_not_run_alone_under_a_plan(live: Any) -> None:
+    with skipping(live, LATE):
+        live(**tiny.batch(live, [1]))
+        with pytest.raises(VLMError, match="call the whole model"):
+            language_model(live)(inputs_embeds=torch.zeros(1, 3, 32))
+
+
+# Precision, devices, training.
+
+
+@pytest.mark.parametrize("model_type", ["llava", "qwen2_5_vl"])
+@torch.no_grad()
+def test_eager_attention_gives_the_same(folder: Path, model_type: str) -> None:
+    live = tiny.build(model_type, folder, attn_implementation="eager")
+    inputs = tiny.batch(live, [1, 2])
+    real = inputs["attention_mask"].bool()
+    with skipping(live, PLAN):
+        got, words = live(**inputs).logits, _words(live, inputs)
+    torch.testing.assert_close(got[real], _expected(live, inputs, PLAN)[real], atol=1e-4, rtol=0)
+    live = tiny.build(model_type, folder)
+    with skipping(live, PLAN):
+        assert _words(live, inputs) == words
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_half_precision_stays_half_precision(folder: Path, dtype: torch.dtype) -> None:
+    live = tiny.build("llava", folder, dtype=dtype)
+    inputs = tiny.batch(live, [1, 2])
+    inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
+    real = inputs["attention_mask"].bool()
+    with skipping(live, PLAN):
+        out = live(**inputs)
+        assert len(_words(live, inputs)[0]) == real.shape[1] + 6
+    assert out.logits.dtype == out.past_key_values.layers[3].keys.dtype == dtype
+    expected = _expected(live, inputs, PLAN)[real]
+    torch.testing.assert_close(out.logits[real], expected, atol=0.05, rtol=0.05)
+
+
+@torch.no_grad()
+def test_weights_may_lie_on_disk_and_a_dropped_layer_is_never_loaded(
+    folder: Path, tmp_path: Path
+) -> None:
+    from accelerate import disk_offload
+
+    live = tiny.build("llava", folder)
+    inputs = tiny.batch(live, [1, 2])
+    with skipping(live, PLAN):
+        expected, words = live(**inputs).logits, _words(live, inputs)
+    disk_offload(live, tmp_path / "offload")
+    forwards = [layer.forward for layer in decoder_layers(live)]
+    with skipping(live, PLAN):
+        torch.testing.assert_close(live(**inputs).logits, expected)
+        assert _words(live, inputs) == words
+    assert [layer.forward for layer in decoder_layers(live)] == forwards
+
+
+def test_gradients_flow_through_what_takes_part(live: Any) -> None:
+    inputs = tiny.batch(live, [1, 2])
+    with skipping(live, PLAN):
+        live(**inputs, use_cache=False).logits.square().mean().backward()
+    for number, layer in enumerate(decoder_layers(live)):
+        gradient = layer.mlp.up_proj.weight.grad
+        if PLAN.runs(number):
+            assert torch.isfinite(gradient).all()
+            assert gradient.abs().sum() > 0
+        else:
+            assert gradient is None
+
+
+# The library's own conveniences.
+
+
+def test_the_pipeline_and_a_streamer_in_another_thread(tmp_path: Path) -> None:
+    from PIL import Image
+    from transformers import TextIteratorStreamer, pipeline
+
+    from vlm.model import load
+
+    live, processor = load(save_tiny_llava(tmp_path))
+    plan = SkipPlan(N_LAYERS, vision_entry=1, vision_exit=3)
+    picture = Image.new("RGB", (SIDE, SIDE), (200, 30, 30))
+    inputs = processor(
+        images=picture, text="<bos> USER <image> is it red ASSISTANT", return_tensors="pt"
+    )
+    with skipping(live, plan):
+        new = live.generate(**inputs, do_sample=False, max_new_tokens=5)
+        said = processor.tokenizer.decode(new[0, inputs["input_ids"].shape[1] :])
+        streamer = TextIteratorStreamer(processor.tokenizer, skip_prompt=True)
+        thread = threading.Thread(
+            target=live.generate,
+            kwargs={**inputs, "do_sample": False, "max_new_tokens": 5, "streamer": streamer},
+        )
+        thread.start()
+        assert "".join(streamer).split() == said.split()
+        thread.join()
+        pipe = pipeline("image-text-to-text", model=live, processor=processor)
+        [answer] = pipe(
+            images=picture,
+            text=prompt,
+            generate_kwargs={"do_sample": False, "max_new_tokens": 5},
+            return_full_text=False,
+        )
+    assert (
+        answer["generated_text"].split()[:1]
+        == [word for word in said.split() if not word.startswith("<")][:1]
+    )
