@@ -100,7 +100,7 @@ def check_source(path: str) -> list[dict[str, str]]:
 
     from estimators import InputError
     from redundancy.record import read_record
-    from redundancy.store import ActivationStore, open_source
+    from redundancy.store import open_source, verify_store
 
     found: list[dict[str, str]] = []
     folder = Path(path)
@@ -115,12 +115,9 @@ def check_source(path: str) -> list[dict[str, str]]:
             found.append(_finding("problem", str(folder / "record.json"), str(error)))
     for store_path in stores:
         try:
-            if store_path.is_dir():
-                # What is intact is read, so that one look names all that is damaged.
-                store = ActivationStore.open(store_path, skip_damaged=True)
-            else:
-                store = open_source(store_path)
-            problems = store.verify()
+            plain = not store_path.is_dir()
+            # Before a store is opened, which would stop at the first damaged shard.
+            problems = open_source(store_path).verify() if plain else verify_store(store_path)
         except InputError as error:
             found.append(_finding("problem", str(store_path), str(error)))
             continue
@@ -130,6 +127,7 @@ def check_source(path: str) -> list[dict[str, str]]:
             for one in problems
         ]
         if all(one.severity == "note" for one in problems):
+            store = open_source(store_path)
             text = f"{store.n_samples:,} samples, layers {store.layers[0]} to {store.layers[-1]}"
             found.append(_finding("ok", str(store_path), f"{text}, all checksums match"))
     return found

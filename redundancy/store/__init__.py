@@ -3,7 +3,14 @@
 from redundancy.store._distances import DistanceMatrix
 from redundancy.store._plain import open_source
 from redundancy.store._store import ActivationStore
-from redundancy.store._verify import Finding
+from redundancy.store._verify import Finding, verify_store
 from redundancy.store._writer import StoreWriter
 
-__all__ = ["ActivationStore", "DistanceMatrix", "Finding", "StoreWriter", "open_source"]
+__all__ = [
+    "ActivationStore",
+    "DistanceMatrix",
+    "Finding",
+    "StoreWriter",
+    "open_source",
+    "verify_store",
+]

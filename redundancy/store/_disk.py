@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -80,7 +80,11 @@ class DiskSource:
     folder : Path
         The store.
     skip_damaged : bool
-        Read what is intact and leave the rest out, instead of raising InputError.
+        Read every byte once, and leave damaged shards out, instead of raising InputError.
+    known : mapping of str to Sidecar
+        Sidecars that were read before, by shard.
+    only : collection of str, optional
+        Shards to read, all by default.
     """
 
     def __init__(
@@ -89,13 +93,14 @@ class DiskSource:
         *,
         skip_damaged: bool = False,
         known: Mapping[str, Sidecar] = MappingProxyType({}),
+        only: Collection[str] | None = None,
     ) -> None:
         self.folder, self._skip_damaged = folder, skip_damaged
         self.manifest: Manifest = read_manifest(folder)
         self._shards: list[_Shard] = []
         rows: dict[str, tuple[int, int, SampleRow]] = {}
         for path in sorted(folder.glob("r*.json")):
-            if not SHARD_NAME.fullmatch(path.stem):
+            if not SHARD_NAME.fullmatch(path.stem) or (only is not None and path.stem not in only):
                 continue
             try:
                 sidecar = known.get(path.stem) or read_sidecar(path)
@@ -104,7 +109,8 @@ class DiskSource:
                 shard = _Shard(path.with_suffix(".safetensors"), sidecar, places)
                 check_size(shard.path, sidecar)
                 if skip_damaged:
-                    shard.tensors()
+                    for name in shard.tensors().tensors:
+                        shard.tensors().read(name)
             except InputError:
                 if skip_damaged:
                     continue

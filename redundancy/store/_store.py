@@ -23,7 +23,7 @@ from redundancy.store._distances import (
 )
 from redundancy.store._reader import StoreReader, span
 from redundancy.store._source import Source
-from redundancy.store._verify import Finding, verify_folder
+from redundancy.store._verify import Finding, verify_store
 from redundancy.store._writer import StoreWriter
 from redundancy.summary import summarise
 from vlm.sample import DEFAULT_THRESHOLDS
@@ -319,7 +319,7 @@ class ActivationStore(StoreReader):
     def verify(self) -> list[Finding]:
         """Read everything and list what is wrong; an empty list means that the store is sound."""
         if isinstance(self._source, DiskSource):
-            return verify_folder(self._source.folder)
+            return verify_store(self._source.folder)
         try:
             self.check_finite()
         except InputError as error:

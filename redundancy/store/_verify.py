@@ -15,7 +15,7 @@ from redundancy.store._disk import DiskSource, open_shard
 from redundancy.store._schema import MANIFEST, SHARD_NAME, read_manifest, read_sidecar
 from redundancy.summary import check_finite
 
-__all__ = ["Finding", "verify_folder"]
+__all__ = ["Finding", "verify_store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,20 @@ class Finding:
         return f"{self.problem}; {self.remedy}"
 
 
-def verify_folder(folder: Path) -> list[Finding]:
-    """Check every byte of a store against its checksums, and its values for NaN."""
+def verify_store(path: str | Path) -> list[Finding]:
+    """Check every byte of a store against its checksums, and its values for NaN.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of the store, however damaged.
+
+    Returns
+    -------
+    list of Finding
+        Empty if all is well.
+    """
+    folder = Path(path)
     try:
         read_manifest(folder)
     except InputError as error:
@@ -52,7 +64,7 @@ def verify_folder(folder: Path) -> list[Finding]:
                 str(folder / MANIFEST),
                 "error",
                 _what(error),
-                "restore store.json from a copy; the shards do not depend on it",
+                "restore store.json from a copy; the shards are not touched by this",
             )
         ]
     findings: list[Finding] = []
@@ -94,7 +106,7 @@ def verify_folder(folder: Path) -> list[Finding]:
             )
         seen.update({row.id: seen.get(row.id, shard.name) for row in sidecar.samples})
     findings += _leftovers(folder)
-    findings += _values(folder, findings)
+    findings += _values(folder, {shard.stem for shard in sound})
     return findings
 
 
@@ -120,11 +132,11 @@ def _leftovers(folder: Path) -> list[Finding]:
     ]
 
 
-def _values(folder: Path, findings: list[Finding]) -> list[Finding]:
+def _values(folder: Path, sound: set[str]) -> list[Finding]:
     """Whether what is intact also fits together and holds numbers."""
     found: list[Finding] = []
     try:
-        source = DiskSource(folder, skip_damaged=True)
+        source = DiskSource(folder, only=sound)
     except InputError as error:
         return [Finding(str(folder), "error", _what(error), "see the other findings")]
     advice = "capture those samples again in bfloat16 or float32, or leave the layer out"
@@ -141,8 +153,5 @@ def _values(folder: Path, findings: list[Finding]) -> list[Finding]:
                 except InputError as error:
                     found.append(Finding(str(folder), "warning", _what(error), advice))
         except InputError as error:
-            if not any(one.severity == "error" for one in findings):
-                found.append(
-                    Finding(str(folder), "error", _what(error), "see the file that is named")
-                )
+            found.append(Finding(str(folder), "error", _what(error), "see the file that is named"))
     return found

@@ -74,9 +74,12 @@ def test_the_intact_part_stays_readable_and_the_rest_is_made_anew(filled, sample
     shard = files(filled, ".safetensors")[2]
     flip(shard, 10_000 % shard.stat().st_size, 1)
     shard.write_bytes(shard.read_bytes()[:-1])
+    flip(files(filled, ".safetensors")[0], -5, 2)
     rest = ActivationStore.open(filled.path, skip_damaged=True)
-    assert rest.n_samples == 9
-    assert rest.states(0, "vision").shape == (36, 6)
+    assert rest.n_samples == 6
+    assert rest.states(0, "vision").shape == (24, 6)
+    assert rest.pair(0, 1, "text").summary.rho_sum.shape == (6,)
+    flip(files(filled, ".safetensors")[0], -5, 2)
     for path in (shard, shard.with_suffix(".json")):
         path.unlink()
     store = create(filled.path, resume=True)
