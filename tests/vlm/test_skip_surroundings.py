@@ -59,12 +59,12 @@ def _expected(live: Any, inputs: dict[str, Any], plan: SkipPlan, **options: Any)
 
 def test_contexts_do_not_nest_on_one_model(live: Any, folder: Path) -> None:
     other = tiny.build("llava", folder)
-    with skipping(live, LATE):
-        with (
-            pytest.raises(VLMError, match="a plan is applied to this model already"),
-            skipping(live, PLAN),
-        ):
-            pass
+    with (
+        skipping(live, LATE),
+        pytest.raises(VLMError, match="a plan is applied to this model already"),
+        skipping(live, PLAN),
+    ):
+        pass
     inputs = tiny.batch(live, [1])
     with torch.no_grad(), skipping(live, LATE), skipping(other, PLAN):
         mine, theirs = live(**inputs).logits, other(**inputs).logits
@@ -389,9 +389,8 @@ def test_the_pipeline_and_a_streamer_in_another_thread(tmp_path: Path) -> None:
     live, processor = load(save_tiny_llava(tmp_path))
     plan = SkipPlan(N_LAYERS, vision_entry=1, vision_exit=3)
     picture = Image.new("RGB", (SIDE, SIDE), (200, 30, 30))
-    inputs = processor(
-        images=picture, text="<bos> USER <image> is it red ASSISTANT", return_tensors="pt"
-    )
+    prompt = "<bos> USER <image> is it red ASSISTANT"
+    inputs = processor(images=picture, text=prompt, return_tensors="pt")
     with skipping(live, plan):
         new = live.generate(**inputs, do_sample=False, max_new_tokens=5)
         said = processor.tokenizer.decode(new[0, inputs["input_ids"].shape[1] :])
