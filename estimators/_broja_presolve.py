@@ -80,9 +80,11 @@ def _merge(p: FloatArray) -> tuple[IntArray, FloatArray]:
     group = np.full(p.shape[1], -1, dtype=np.int64)
     kept = np.flatnonzero(mass > 0)
     posterior = np.round(p[:, kept] / mass[kept], _POSTERIOR_DECIMALS)
-    # Cells that are present but round to zero must not be merged with cells that are absent.
-    keys = np.concatenate([posterior, p[:, kept] > 0]).T
-    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+    # 1 is added so that a cell that is present but rounds to zero differs from an absent one;
+    # whole columns are compared as bytes, which is much faster than unique(axis=...).
+    keys = np.ascontiguousarray(np.where(p[:, kept] > 0, 1.0 + posterior, 0.0).T)
+    columns = keys.view(np.dtype((np.void, keys.itemsize * keys.shape[1]))).reshape(-1)
+    unique, inverse = np.unique(columns, return_inverse=True)
     group[kept] = inverse.reshape(-1)
     merged = np.zeros((p.shape[0], len(unique)))
     np.add.at(merged.T, group[kept], p[:, kept].T)
@@ -186,16 +188,15 @@ def lift(
     # The lump of a pair is shared by its fixed target symbols in proportion to their mass.
     theta_xy = np.zeros((n_x, n_y))
     theta_xy[program.pair_x, program.pair_y] = theta
+    one_x = rank_one & ((merged_zx > 0).sum(axis=1) == 1)
+    z, x = np.flatnonzero(one_x), np.argmax(merged_zx[one_x], axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = theta_xy + np.log(coupling / how.lump)
-    one_x = (merged_zx > 0).sum(axis=1) == 1
-    for z in np.flatnonzero(rank_one):
-        if one_x[z]:
-            x = int(np.argmax(merged_zx[z]))
-            mu_zy[z] = np.where(merged_zy[z] > 0, share[z, x], -np.inf)
-        else:
-            y = int(np.argmax(merged_zy[z]))
-            lam_zx[z] = np.where(merged_zx[z] > 0, share[z, :, y], -np.inf)
+        mu_zy[z] = theta_xy[x] + np.log(coupling[z, x] / how.lump[x])
+        z = np.flatnonzero(rank_one & ~one_x)
+        y = np.argmax(merged_zy[z], axis=1)
+        lam_zx[z] = (theta_xy[:, y] + np.log(coupling[z, :, y].T / how.lump[:, y])).T
+    lam_zx[merged_zx == 0] = -np.inf
+    mu_zy[merged_zy == 0] = -np.inf
 
     with np.errstate(divide="ignore", invalid="ignore"):
         weight_x = np.where(how.p_zx > 0, how.p_zx / merged_zx[:, how.group_x], 0.0)
