@@ -23,6 +23,7 @@ from redundancy.theory.consequences import Consequence, consequences
 from redundancy.theory.consistency import PairCheck, check_pair
 from redundancy.theory.corollary4 import corollary4
 from redundancy.theory.distance_law import distance_law_from_samples, distance_law_kl
+from redundancy.theory.early_exit import theorem6_early_exit, theorem6_skip_blocks
 from redundancy.theory.implications import Arrow, implications
 from redundancy.theory.lemma1 import lemma1
 from redundancy.theory.lemma2 import lemma2
@@ -57,9 +58,7 @@ from redundancy.theory.theorem6 import (
     text_drift,
     theorem6,
     theorem6_direct,
-    theorem6_early_exit,
     theorem6_measured,
-    theorem6_skip_blocks,
 )
 from redundancy.theory.var_link import var_to_delta
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from estimators import InputError
-from estimators.intervals import binary_kl
 from redundancy.theory._discrete import Table, information, relative_entropy, table
 from redundancy.theory._pairs import Distance, pair_shares
 from redundancy.theory._result import Given, InputKind, TheoryResult
@@ -167,11 +166,14 @@ def distance_law_from_samples(
 
 
 def _best_threshold(one: Table, two: Table) -> float:
+    from scipy.special import rel_entr
+
     if one.size < 2:
         return 0.0
-    near_one = np.clip(np.cumsum(one)[:-1], 0.0, 1.0)
-    near_two = np.clip(np.cumsum(two)[:-1], 0.0, 1.0)
-    return float(np.max(binary_kl(near_one, near_two)))
+    # Both tails are summed, since one minus a sum that is nearly 1 has no digits left.
+    laws = [(law.cumsum()[:-1], law[::-1].cumsum()[::-1][1:]) for law in (one, two)]
+    divergence = rel_entr(laws[0][0], laws[1][0]) + rel_entr(laws[0][1], laws[1][1])
+    return max(float(divergence.max()), 0.0)
 
 
 def _merge_empty(one: Table, two: Table) -> tuple[Table, Table]:

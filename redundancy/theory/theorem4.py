@@ -11,6 +11,9 @@ from redundancy.theory._result import Given, InputKind, Number, TheoryResult
 
 __all__ = ["theorem4"]
 
+# Probabilities that were summed may miss 1 by this much without contradicting each other.
+_ROUNDING = 1e-12
+
 
 def theorem4(
     *,
@@ -94,13 +97,19 @@ def theorem4(
                 f"{near:g}; a q of 0 counted in a sample needs an upper confidence bound: use "
                 "certified_mi_lower_bound"
             )
-        forms["corrected"] = forms["bound_binaryKL"] = log_binary_kl(near, log_mean)
+        if log_mean == 0.0 and far > _ROUNDING:
+            raise InputError(
+                f"q is 1, so that independent layers are always close, yet P[rho > t] = {far:g}; "
+                "the two are not of one law"
+            )
+        divergence = log_binary_kl(near, log_mean) if log_mean < 0.0 else 0.0
+        forms["corrected"] = forms["bound_binaryKL"] = divergence
         candidates.append(forms["corrected"])
     if log_most is not None:
         _check_extremes(far, near, least, log_most, log_mean)
         forms["paper"] = forms["bound_T4"] = (
             (-near * log_most if near > 0.0 else 0.0)
-            - (far * math.log1p(-least) if far > 0.0 else 0.0)
+            - (far * math.log1p(-least) if far > 0.0 and least < 1.0 else 0.0)
             - float(binary_entropy(far))
         )
         candidates.append(_least_divergence(near, least, log_most))
@@ -143,7 +152,7 @@ def _check_extremes(
             f"p_max is 0, yet P[rho <= t] = {near:g}: no centre has a neighbour in the sample, "
             "which proves nothing; use certified_mi_lower_bound"
         )
-    if least == 1.0 and far > 0.0:
+    if least == 1.0 and far > _ROUNDING:
         raise InputError(f"p_min is 1, so that everything is close, yet P[rho > t] = {far:g}")
     most = math.exp(log_most)
     if least > most * (1.0 + 1e-12):
@@ -159,4 +168,4 @@ def _least_divergence(near: float, least: float, log_most: float) -> float:
     """Smallest d(near || q) over q in [p_min, p_max]: at the end nearest to `near`."""
     if near > 0.0 and math.log(near) > log_most:
         return log_binary_kl(near, log_most)
-    return float(binary_kl(near, least)) if near < least else 0.0
+    return float(binary_kl(near, least)) if near < least < 1.0 else 0.0

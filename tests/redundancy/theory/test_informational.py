@@ -362,7 +362,7 @@ def test_certificate_fails_no_more_often_than_it_says():
 
 @pytest.mark.slow
 def test_certificate_over_a_thousand_data_sets():
-    above, plug_in, mean = simulate(runs=1000, n=100, tokens=3, delta=0.1, seed=8)
+    above, plug_in, mean = simulate(runs=1000, n=400, tokens=3, delta=0.1, seed=8)
     assert above <= 0.1
     assert plug_in > 0.3
-    assert mean > 0.4  # a bound that holds, and is not empty
+    assert mean > 0.3  # a bound that holds, and is not empty
