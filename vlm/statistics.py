@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["check_thresholds", "token_statistics"]
 
-# Values held at once: a megabyte stays in a CPU's cache, a GPU wants long vectors.
-_BLOCK_CPU = 2**18
+# Values held at once: a few megabytes stay in a CPU's cache, a GPU wants long vectors.
+_BLOCK_CPU = 2**20
 _BLOCK_GPU = 2**26
-# Squared norms outside this range have lost digits (or all of them) to float32's own range.
-_SAFE_SQUARES = (1e-24, 1e30)
+# Norms outside this range have lost digits (or all of them) to float32's own range.
+_SAFE_NORMS = (1e-12, 1e15)
 # Where a path doubles back on itself its end points may be this much closer than its length says;
 # below that share of the squared length the Gram sum has lost digits and is computed directly.
 _DOUBLES_BACK = 1e-3
@@ -138,22 +138,22 @@ def token_statistics(
     levels = torch.as_tensor(limits, dtype=wide, device=device)
     first, second = torch.triu_indices(n_states, n_states, offset=1, device=device)
     n_pairs = first.numel()
+    next_to = (second == first + 1).nonzero().squeeze(1)
     sizes = [n_pairs, n_blocks, n_blocks, n_states, len(limits) * n_blocks, len(limits) * n_blocks]
     sums = torch.zeros((n_segments, sum(sizes)), dtype=wide, device=device)
     undefined = torch.zeros((n_segments, n_states, n_states), dtype=wide, device=device)
 
     for start in range(0, segment.numel(), block_tokens):
         part = slice(start, start + block_tokens)
-        x = _gather(states, row[part], column[part], device)
-        split = _directions(x, wide)
+        split = _directions(_gather(states, row[part], column[part], device), wide)
         if split is None:
             raise _non_finite(states, masks, names)
-        unit, size = split
+        unit, size, gap = split
         zero = size == 0.0
         rho = _distances(unit).to(wide)
-        adjacent_sq = (x[:, 1:] - x[:, :-1]).square().sum(dim=-1).to(wide)
-        from_first = rho[:, first == 0]
-        adjacent = rho[:, second == first + 1]
+        adjacent_sq = gap.square()
+        from_first = rho[:, :n_blocks]
+        adjacent = rho[:, next_to]
         # Nothing cancels here: |x - y|^2 = (|x| - |y|)^2 + 2 |x| |y| rho.
         first_sq = (size[:, 1:] - size[:, :1]).square() + 2.0 * size[:, 1:] * size[
             :, :1
@@ -210,44 +210,51 @@ def _counts(flat: NDArray[np.float64], n_blocks: int) -> NDArray[np.int32]:
 
 
 def _gather(states: Sequence[Tensor], row: Tensor, column: Tensor, device: torch.device) -> Tensor:
-    """Float32 states of the chosen tokens, shape (tokens, L + 1, d)."""
+    """Float32 states of the chosen tokens, shape (L + 1, tokens, d)."""
     import torch
 
-    x = torch.empty(
-        (row.numel(), len(states), states[0].shape[2]),
-        dtype=torch.float32,
-        device=states[-1].device,
-    )
+    width = states[0].shape[2]
+    flat = row * states[0].shape[1] + column
+    x = torch.empty((len(states), flat.numel(), width), dtype=torch.float32, device=device)
     for layer, state in enumerate(states):
         # A model spread over several devices leaves each state where its block ran.
-        x[:, layer] = state[row.to(state.device), column.to(state.device)].to(device)
+        x[layer].copy_(state.reshape(-1, width).index_select(0, flat.to(state.device)))
     return x
 
 
-def _directions(x: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor] | None:
-    """Unit vectors (zero where x is) and norms of x; None if some value is not finite."""
+def _directions(x: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Unit vectors (zero where x is), norms, and norms of x_l - x_{l-1}, the last two by token.
+
+    None if some value is not finite. Overwrites x.
+    """
     import torch
 
-    squares = x.square().sum(dim=-1)
-    low, high = _SAFE_SQUARES
-    if bool(((squares >= low) & (squares <= high)).all()):
-        norm = squares.sqrt()
-        return x / norm.unsqueeze(-1), norm.to(wide)
+    norm = torch.linalg.vector_norm(x, dim=-1)
+    low, high = _SAFE_NORMS
+    if bool(((norm >= low) & (norm <= high)).all()):
+        gap = torch.linalg.vector_norm(x[1:] - x[:-1], dim=-1)
+        return x.div_(norm.unsqueeze(-1)), norm.T.to(wide), gap.T.to(wide)
     if not bool(torch.isfinite(x).all()):
         return None
-    largest = x.abs().amax(dim=-1, keepdim=True)
-    scaled = x / largest.masked_fill(largest == 0.0, 1.0)
-    norm = scaled.square().sum(dim=-1, keepdim=True).sqrt()
-    unit = scaled / norm.masked_fill(norm == 0.0, 1.0)
-    return unit, (largest.to(wide) * norm.to(wide)).squeeze(-1)
+    # Lengths out of range somewhere: scale each token's states by the largest entry of any.
+    largest = x.abs().amax(dim=(0, 2))
+    scaled = x / largest.masked_fill(largest == 0.0, 1.0).unsqueeze(-1)
+    gap = torch.linalg.vector_norm(scaled[1:] - scaled[:-1], dim=-1)
+    # And each state once more by its own.
+    own = x.abs().amax(dim=-1, keepdim=True)
+    x = x / own.masked_fill(own == 0.0, 1.0)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    unit = x / norm.masked_fill(norm == 0.0, 1.0)
+    size = (own.to(wide) * norm.to(wide)).squeeze(-1)
+    return unit, size.T, (gap.to(wide) * largest.to(wide)).T
 
 
 def _distances(unit: Tensor) -> Tensor:
     """Cosine distances between all pairs i < j of layers, shape (tokens, pairs)."""
     import torch
 
-    n_blocks = unit.shape[1] - 1
-    step = unit[:, 1:] - unit[:, :-1]
+    n_blocks = unit.shape[0] - 1
+    step = (unit[1:] - unit[:-1]).transpose(0, 1)
     with full_precision(unit.device.type):
         gram = torch.bmm(step, step.mT)
     if unit.device.type != "mps":
@@ -265,9 +272,9 @@ def _distances(unit: Tensor) -> Tensor:
     doubtful = squared < _DOUBLES_BACK * from_to[:, i, j].square()
     if bool(doubtful.any()):
         token, pair = doubtful.nonzero(as_tuple=True)
-        for part in _parts(token.numel(), max(1, unit.numel() // unit.shape[2])):
+        for part in _parts(token.numel(), max(1, unit.shape[0] * unit.shape[1])):
             t, p = token[part], pair[part]
-            direct = (unit[t, i[p]] - unit[t, j[p] + 1]).square().sum(dim=-1)
+            direct = (unit[i[p], t] - unit[j[p] + 1, t]).square().sum(dim=-1)
             squared[t, p] = direct.to(squared.dtype)
     return (0.5 * squared).clamp_(0.0, 2.0)
 

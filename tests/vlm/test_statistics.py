@@ -143,7 +143,8 @@ def test_scale_leaves_the_range_of_float32_squares(scale):
     [found] = token_statistics(states, {"all": torch.ones(1, 6, dtype=torch.bool)})
     expected = reference([s[0] for s in states], torch.ones(6, dtype=torch.bool))
     np.testing.assert_allclose(found["all"].rho_sum, expected["rho_sum"], rtol=1e-5)
-    np.testing.assert_allclose(found["all"].sq_norm, expected["sq_norm"], rtol=1e-5)
+    for name in ("sq_norm", "sq_dist_adjacent", "sq_dist_first"):
+        np.testing.assert_allclose(getattr(found["all"], name), expected[name], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("value", "count"), [(float("nan"), 2), (float("inf"), 1)])
