@@ -75,10 +75,10 @@ def measure(
     Returns
     -------
     Reading
-        In cosine distance, with a cluster-t interval over groups; extras ``token_weighted`` or
-        ``sample_weighted``, ``certified`` (an interval valid at every number of groups) and
-        ``squared_distance`` (mean squared Euclidean distance, where kept). ``p_redundant`` is by
-        cluster t, or the larger of it and Chernoff's bound below 20 groups or without spread.
+        In cosine distance, with a skewness-corrected cluster-t interval over groups; extras
+        ``token_weighted`` or ``sample_weighted``, ``certified`` (valid at every number of groups),
+        ``squared_distance`` (mean squared Euclidean distance, where kept). The p-values are by
+        cluster t and Chernoff's bound together; both must agree below 20 groups or without spread.
 
     Raises
     ------

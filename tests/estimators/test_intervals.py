@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binomtest
+from scipy.stats import t as student
 
 from estimators import InputError
 from estimators.intervals import (
@@ -172,12 +173,50 @@ def test_samples_without_defined_tokens_are_left_out():
 def test_t_p_values_match_scipy():
     from scipy.stats import ttest_1samp
 
-    values = np.random.default_rng(0).normal(0.2, 1.0, 30)
+    half = np.random.default_rng(0).normal(0.0, 1.0, 15)
+    values = 0.2 + np.concatenate([half, -half])  # no skewness, nothing to correct
     mean = cluster_mean(values)
     below = ttest_1samp(values, 0.3, alternative="less").pvalue
     above = ttest_1samp(values, 0.3, alternative="greater").pvalue
     assert mean.p_below(0.3) == pytest.approx(below, rel=1e-10)
     assert mean.p_above(0.3) == pytest.approx(above, rel=1e-10)
+
+
+@given(
+    values=st.lists(st.floats(0, 1), min_size=3, max_size=40),
+    level=st.floats(0.5, 0.999),
+    bound=st.floats(-0.5, 1.5),
+)
+@settings(deadline=None, max_examples=150)
+def test_the_interval_is_what_the_test_does_not_reject(values, level, bound):
+    mean = cluster_mean(values, level=level)
+    if not mean.se:
+        return
+    two_sided = 2 * min(mean.p_below(bound), mean.p_above(bound))
+    margin = 1e-6 * (1 + abs(bound))
+    if mean.interval.low + margin < bound < mean.interval.high - margin:
+        assert two_sided >= 1 - level - 1e-9
+    if not mean.interval.low - margin < bound < mean.interval.high + margin:
+        assert two_sided <= 1 - level + 1e-9
+    assert mean.p_below(bound) + mean.p_above(bound) == pytest.approx(1.0)
+
+
+def test_skewed_groups_are_missed_on_both_sides_alike():
+    rng = np.random.default_rng(6)
+    missed = {"corrected": [0, 0], "plain": [0, 0]}
+    for _ in range(500):
+        mean = cluster_mean(rng.exponential(size=30))
+        reach = student.ppf(0.975, 29) * mean.se
+        ends = {
+            "corrected": (mean.interval.low, mean.interval.high),
+            "plain": (mean.value - reach, mean.value + reach),
+        }
+        for name, (low, high) in ends.items():
+            missed[name][0] += high < 1.0
+            missed[name][1] += low > 1.0
+    assert missed["corrected"][0] < missed["plain"][0]
+    assert missed["corrected"][1] > missed["plain"][1]
+    assert sum(missed["corrected"]) / 500 <= 0.08
 
 
 def test_groups_are_ordered_by_appearance():

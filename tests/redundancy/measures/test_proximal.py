@@ -25,7 +25,8 @@ def test_redundant_is_above(rotated):
     assert SPEC.redundant_when == "above"
     easy = measure(rotated(rho), threshold=0.9)
     assert easy.estimate.value == pytest.approx(0.98)
-    assert easy.p_redundant < 1e-6
+    # Six exceptions in 300: the skewness correction saturates there and Chernoff decides.
+    assert easy.p_redundant < 1e-5
     assert easy.p_needed > 0.99
     assert measure(rotated(rho), threshold=0.999).p_needed < 0.02
 
