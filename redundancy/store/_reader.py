@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,6 +159,14 @@ class StoreReader:
         if column.dtype == object or column.ndim > 2:
             raise InputError(f"column {self._target!r} is not one number or word per sample")
         return column[self._source.token_samples(word)]
+
+    def with_target(self, column: str) -> Self:
+        """The same store with a column of `samples`, e.g. ``"answer"``, as target of its pairs."""
+        other = copy.copy(self)
+        other._target = column
+        for word in other.modalities:
+            other.target_of(word)
+        return other
 
     def check_finite(self) -> None:
         """Read every layer; InputError if a value is NaN or infinite (which layer, how many)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -181,14 +180,6 @@ class ActivationStore(StoreReader):
         store = cls(source_from_arrays(arrays, modality, groups, target))
         store.check_finite()
         return store
-
-    def with_target(self, column: str) -> ActivationStore:
-        """The same store with a column of `samples`, e.g. ``"answer"``, as target of its pairs."""
-        other = copy.copy(self)
-        other._target = column
-        for word in other.modalities:
-            other.target_of(word)
-        return other
 
     def pair(
         self, lower: int, upper: int, modality: str | None = None, *, states: bool = True
