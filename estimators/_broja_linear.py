@@ -102,7 +102,6 @@ class PairMatrix:
         self.program = program
         g = program
         self.n_a, self.n_b = len(g.a), len(g.b)
-        self.pair = np.repeat(np.arange(g.n_pairs), np.diff(g.ptr))
         z = g.a_z[g.ia]
         # Within a slice the triples run over x, then y: a full m by n block.
         self.triples = np.argsort(z, kind="stable")
@@ -122,13 +121,14 @@ class PairMatrix:
 
     def factor(self, p: FloatArray, nu: FloatArray, c: FloatArray) -> bool:
         """See `NewtonMatrix`."""
+        g = self.program
         self.p, self.nu, self.c = p, nu, c
         self.root = np.sqrt(np.maximum(c, 0.0))
         self.gram[:] = 0.0
         kernels.compiled(kernels.pair_gram)(
             self.t_ptr, self.a_start, self.b_start, self.k_ptr, self.m_max, self.n_max,
-            self.pair[self.triples], (self.nu[self.pair] * p)[self.triples],
-            (self.root[self.pair] * p)[self.triples],
+            g.pair[self.triples], (nu[g.pair] * p)[self.triples],
+            (self.root[g.pair] * p)[self.triples],
             self.k, self.q, self.of_y, self.gram,
         )  # fmt: skip
         self.gram[np.diag_indices(len(self.gram))] += 1.0
@@ -149,22 +149,19 @@ class PairMatrix:
 
     def _along(self, da: FloatArray, db: FloatArray) -> FloatArray:
         g = self.program
-        return np.bincount(self.pair, self.p * (da[g.ia] + db[g.ib]), g.n_pairs)
-
-    def _cells(self, t: FloatArray) -> tuple[FloatArray, FloatArray]:
-        g = self.program
-        return np.bincount(g.ia, t, self.n_a), np.bincount(g.ib, t, self.n_b)
+        return g.to_pairs(self.p * (da[g.ia] + db[g.ib]))
 
     def _times(self, da: FloatArray, db: FloatArray) -> tuple[FloatArray, FloatArray]:
         g = self.program
         u = da[g.ia] + db[g.ib]
-        along = np.bincount(self.pair, self.p * u, g.n_pairs)
-        return self._cells(self.p * (self.nu[self.pair] * u + (self.c * along)[self.pair]))
+        along = g.to_pairs(self.p * u)
+        return g.to_cells(self.p * (self.nu[g.pair] * u + (self.c * along)[g.pair]))
 
     def _approximate(self, ra: FloatArray, rb: FloatArray) -> tuple[FloatArray, FloatArray]:
+        g = self.program
         da, db = self._slices(ra, rb)
         y, _ = lapack.dpotrs(self.cholesky, self.root * self._along(da, db), lower=0)
-        xa, xb = self._slices(*self._cells(self.p * (self.root * y)[self.pair]))
+        xa, xb = self._slices(*g.to_cells(self.p * (self.root * y)[g.pair]))
         return da - xa, db - xb
 
     def solve(self, ra: FloatArray, rb: FloatArray) -> tuple[FloatArray, FloatArray]:

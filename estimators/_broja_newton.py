@@ -84,7 +84,6 @@ class _Sums:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.pair = np.repeat(np.arange(program.n_pairs), np.diff(program.ptr))
         self.has_lump = program.lump > 0
         n_x, n_y = len(program.a_ptr) - 1, len(program.b_ptr) - 1
         self.x_of_a = np.repeat(np.arange(n_x), np.diff(program.a_ptr))
@@ -98,15 +97,6 @@ class _Sums:
         # Pairs are listed x by x.
         self.first_pair = np.flatnonzero(np.diff(program.pair_x, prepend=-1))
         self.mass_first = self.mass_x[program.pair_x[self.first_pair]]
-
-    def cells(self, t: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Sum over triples into the cells of a and of b."""
-        g = self.program
-        return np.bincount(g.ia, t, len(g.a)), np.bincount(g.ib, t, len(g.b))
-
-    def pairs(self, t: FloatArray) -> FloatArray:
-        """Sum over the triples of each pair."""
-        return np.bincount(self.pair, t, self.program.n_pairs)
 
     def shift(self, g: FloatArray) -> float:
         """What it costs (or gains) to shift lam, x by x, until max_y g = 0."""
@@ -138,7 +128,7 @@ def _start(program: Program, sums: _Sums) -> _Point:
     mu = 0.5 * np.log(program.b / sums.mass_y[sums.y_of_b])
     of_z = np.bincount(program.a_z, program.a)
     independent = program.a[program.ia] * program.b[program.ib] / of_z[program.a_z[program.ia]]
-    nu = np.maximum(sums.pairs(independent) + program.lump, 0.1 / program.n_pairs)
+    nu = np.maximum(program.to_pairs(independent) + program.lump, 0.1 / program.n_pairs)
     share = np.where(sums.has_lump, program.lump / nu, 1.0)
     theta = np.where(sums.has_lump, np.log(share), 0.0)
     p, p0, g = _evaluate(program, lam, mu, theta)
@@ -157,7 +147,7 @@ def _merit(
     A positive g + s is priced as the certificate will price it, by the mass of x; priced by nu it
     would be invisible exactly where nu is tiny and the excess large.
     """
-    qa, qb = sums.cells(at.nu[sums.pair] * at.p)
+    qa, qb = program.to_cells(at.nu[program.pair] * at.p)
     ra, rb = program.a - qa, program.b - qb
     r0 = np.where(sums.has_lump, program.lump - at.nu * at.p0, 0.0)
     residual = float(np.abs(ra).sum() + np.abs(rb).sum() + np.abs(r0).sum())
@@ -198,9 +188,9 @@ class _Iteration:
         ratio = at.nu / at.s
         w = target / at.s - at.nu + ratio * rg
         rho = np.where(sums.has_lump, self.r0 - at.p0 * w, 0.0)
-        xa, xb = sums.cells(at.p * (w + self.k * rho / self.lumped)[sums.pair])
+        xa, xb = g.to_cells(at.p * (w + self.k * rho / self.lumped)[g.pair])
         da, db = self.matrix.solve(self.ra - xa, self.rb - xb)
-        moved = sums.pairs(at.p * (da[g.ia] + db[g.ib]))
+        moved = g.to_pairs(at.p * (da[g.ia] + db[g.ib]))
         dtheta = np.zeros_like(at.theta)
         np.divide(rho, at.nu * at.p0, out=dtheta, where=sums.has_lump)
         dtheta = np.where(sums.has_lump, (dtheta - self.k * moved) / self.lumped, 0.0)
@@ -209,10 +199,10 @@ class _Iteration:
 
     def curvature(self, step: _Step) -> FloatArray:
         """Half the second derivative of g along the step: a softmax variance."""
-        g, sums, at = self.program, self.sums, self.at
+        g, at = self.program, self.at
         u = step.lam[g.ia] + step.mu[g.ib]
-        first = sums.pairs(at.p * u) + at.p0 * step.theta
-        second = sums.pairs(at.p * u * u) + at.p0 * step.theta**2
+        first = g.to_pairs(at.p * u) + at.p0 * step.theta
+        second = g.to_pairs(at.p * u * u) + at.p0 * step.theta**2
         return 0.5 * np.maximum(second - first**2, 0.0)
 
     def predict_and_correct(self, settings: Settings, least_tau: float) -> _Step:
@@ -235,17 +225,19 @@ class _Iteration:
 
     def advance(self, step: _Step, length: float, multiplicative: bool) -> _Point:
         """Move along the step; see `_multiplied` for the second way of moving the weights."""
-        sums, at = self.sums, self.at
+        g, sums, at = self.program, self.sums, self.at
         lam, mu, theta = length * step.lam, length * step.mu, length * step.theta
         if multiplicative:
-            q = at.nu[sums.pair] * at.p
-            qa, qb = sums.cells(q)
-            q2a, q2b = sums.cells(q * at.p)
+            q = at.nu[g.pair] * at.p
+            qa, qb = g.to_cells(q)
+            q2a, q2b = g.to_cells(q * at.p)
             lam, mu = _multiplied(lam, q2a / qa), _multiplied(mu, q2b / qb)
             theta = _multiplied(theta, np.where(sums.has_lump, at.p0, 1.0))
         lam, mu, theta = at.lam + lam, at.mu + mu, at.theta + theta
-        p, p0, g = _evaluate(self.program, lam, mu, theta)
-        return _Point(lam, mu, theta, at.nu + length * step.nu, at.s + length * step.s, p, p0, g)
+        p, p0, value = _evaluate(g, lam, mu, theta)
+        return _Point(
+            lam, mu, theta, at.nu + length * step.nu, at.s + length * step.s, p, p0, value
+        )
 
 
 def _multiplied(d: FloatArray, share: FloatArray) -> FloatArray:
@@ -302,5 +294,5 @@ def solve(program: Program, aim: float, settings: Settings | None = None) -> Sol
             break
         at = _search(now, now.predict_and_correct(settings, least_tau), settings)
     return Solution(
-        best.lam, best.mu, best.theta, best.nu[sums.pair] * best.p, iteration, best_score
+        best.lam, best.mu, best.theta, best.nu[program.pair] * best.p, iteration, best_score
     )

@@ -38,7 +38,8 @@ class Program:
     """The reduced program, in the layout the Newton kernels read.
 
     Cells of P(z,x) with free z are numbered x by x (`a_ptr` marks where each x starts), those of
-    P(z,y) likewise. Pair k couples the cells ``ia[t], ib[t]`` for t in ``ptr[k]:ptr[k+1]``.
+    P(z,y) likewise. Pair k couples the cells ``ia[t], ib[t]`` for t in ``ptr[k]:ptr[k+1]``; `pair` holds
+    k for every t, `lump` the fixed mass of every pair.
     """
 
     a: FloatArray
@@ -50,6 +51,7 @@ class Program:
     pair_x: IntArray
     pair_y: IntArray
     ptr: IntArray
+    pair: IntArray
     ia: IntArray
     ib: IntArray
     lump: FloatArray
@@ -58,6 +60,18 @@ class Program:
     def n_pairs(self) -> int:
         """Number of pairs (x, y) that are still to be decided."""
         return len(self.lump)
+
+    def to_cells(self, t: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Sum over triples into the cells of a and of b."""
+        return _sums(self.ia, t, len(self.a)), _sums(self.ib, t, len(self.b))
+
+    def to_pairs(self, t: FloatArray) -> FloatArray:
+        """Sum over the triples of each pair."""
+        return _sums(self.pair, t, self.n_pairs)
+
+
+def _sums(index: IntArray, weights: FloatArray, n: int) -> FloatArray:
+    return np.bincount(index, weights, n).astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +160,7 @@ def presolve(p_zx: FloatArray, p_zy: FloatArray) -> tuple[Program, Lift]:
         pair_x=pair_x.astype(np.int64),
         pair_y=pair_y.astype(np.int64),
         ptr=ptr,
+        pair=np.repeat(np.arange(len(pair_x)), np.diff(ptr)),
         ia=index_a[z_of, x_of],
         ib=index_b[z_of, y_of],
         lump=lump[pair_x, pair_y],
@@ -182,8 +197,8 @@ def lift(
     b_y = np.repeat(np.arange(n_y), np.diff(program.b_ptr))
     lam_zx[program.a_z, a_x] = lam
     mu_zy[program.b_z, b_y] = mu
-    pair = np.repeat(np.arange(program.n_pairs), np.diff(program.ptr))
-    coupling[program.a_z[program.ia], program.pair_x[pair], program.pair_y[pair]] = q
+    x, y = program.pair_x[program.pair], program.pair_y[program.pair]
+    coupling[program.a_z[program.ia], x, y] = q
 
     # The lump of a pair is shared by its fixed target symbols in proportion to their mass.
     theta_xy = np.zeros((n_x, n_y))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,227 +13,18 @@ from estimators._broja_certificate import certificate
 from estimators._broja_input import as_joint, as_marginals
 from estimators._broja_solve import solve_marginals
 from estimators._errors import InputError
-from estimators._types import Diagnostic, Interval
+from estimators._pid_result import NATS_PER_BIT, PID
+from estimators._types import Diagnostic
 
 __all__ = ["PID", "broja_pid", "broja_pid_many", "verify_certificate"]
 
 FloatArray = NDArray[np.float64]
-Atom = Literal["redundant", "unique_x", "unique_y", "synergistic"]
 
-ATOMS: tuple[Atom, ...] = ("redundant", "unique_x", "unique_y", "synergistic")
-_NATS_PER_BIT = math.log(2.0)
 # One millionth of a bit.
-DEFAULT_TOLERANCE = 1e-6 * _NATS_PER_BIT
+DEFAULT_TOLERANCE = 1e-6 * NATS_PER_BIT
 # The solver aims this much lower, so that rounding does not eat the tolerance.
 _AIM = 1e-3
 _ENOUGH = 0.05
-# f* enters the four atoms with these signs.
-_SIGN = {"redundant": -1.0, "unique_x": 1.0, "unique_y": 1.0, "synergistic": -1.0}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PID:
-    """A partial information decomposition of I(Z; X, Y), and the proof of it.
-
-    The target is always Z, axis 0; the sources are X, axis 1, and Y, axis 2.
-
-    Parameters
-    ----------
-    redundant, unique_x, unique_y : float
-        What X and Y both say of Z, what only X says, what only Y says; in `unit`.
-    synergistic : float or None
-        What only X and Y together say; None where the joint P(z, x, y) is not known.
-    unit : {"nats", "bits"}
-    bounds : tuple of float
-        ``f_low <= f* <= f_high`` of the program's value f*, in `unit`: the one interval from which
-        those of all four atoms follow.
-    gap : float
-        Width of the certificate, in `unit`.
-    tolerance : float
-        Largest gap that counts as certified, in `unit`.
-    information_x, information_y, information_xy : float or None
-        I(Z;X), I(Z;Y) and I(Z;X,Y), in `unit`.
-    dual : tuple of ndarray
-        ``lam[z, x]``, ``mu[z, y]`` in natural logs, -inf where the marginal is 0.
-    coupling : ndarray, shape (|Z|, |X|, |Y|)
-        The minimising joint distribution q.
-    n : int or None
-        Samples, where samples were given.
-    se : mapping or None
-        Standard error of each atom, where samples were given, in `unit`.
-    synergy_bracket : tuple of float or None
-        [shuffle-subtracted, plug-in] synergy, where samples were given.
-    params : mapping
-        How it was computed.
-    diagnostics : tuple of Diagnostic
-
-    Examples
-    --------
-    >>> p = np.zeros((2, 2, 2))
-    >>> for x in range(2):
-    ...     for y in range(2):
-    ...         p[x & y, x, y] = 1 / 4
-    >>> print(broja_pid(p).to("bits"))
-    PID of target Z (axis 0) by sources X (axis 1) and Y (axis 2), in bits
-      redundant 0.311278  unique_x 0.000000  unique_y 0.000000  synergistic 0.500000
-      certified: gap ... <= 1.0e-06
-    """
-
-    redundant: float
-    unique_x: float
-    unique_y: float
-    synergistic: float | None
-    unit: str
-    bounds: tuple[float, float]
-    gap: float
-    tolerance: float
-    information_x: float
-    information_y: float
-    information_xy: float | None
-    dual: tuple[FloatArray, FloatArray]
-    coupling: FloatArray
-    n: int | None = None
-    se: Mapping[str, float] | None = None
-    synergy_bracket: tuple[float, float] | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    diagnostics: tuple[Diagnostic, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
-        if self.se is not None:
-            object.__setattr__(self, "se", MappingProxyType(dict(self.se)))
-
-    @property
-    def certified(self) -> bool:
-        """True if the certificate's gap is within the tolerance."""
-        return self.gap <= self.tolerance
-
-    @property
-    def status(self) -> str:
-        """``"certified"`` or ``"uncertified"``."""
-        return "certified" if self.certified else "uncertified"
-
-    @property
-    def trustworthy(self) -> bool:
-        """True if certified and without a diagnostic of severity ``"error"``."""
-        return self.certified and not any(d.severity == "error" for d in self.diagnostics)
-
-    def interval(self, atom: str) -> tuple[float, float]:
-        """Return the certified (low, high) of one atom: what the solver may be off by.
-
-        It says nothing of sampling error; for that see `confidence`.
-
-        Raises
-        ------
-        InputError
-            If `atom` is not one of the four, or is the synergy of a PID without a joint.
-        """
-        value = self._atom(atom)
-        low, high = self.bounds
-        middle = 0.5 * (low + high)
-        ends = sorted((value + _SIGN[atom] * (f - middle)) for f in (low, high))
-        return ends[0], ends[1]
-
-    def confidence(self, atom: str, level: float = 0.95) -> Interval:
-        """Return a normal confidence interval of one atom, from its standard error.
-
-        It covers sampling noise and the solver's gap, not bias: for synergy bias is the larger
-        part, so there see `synergy_bracket`.
-
-        Raises
-        ------
-        InputError
-            If the PID was not estimated from samples.
-        """
-        from scipy.special import ndtri
-
-        low, high = self.interval(atom)
-        if self.se is None:
-            raise InputError(
-                "this PID was computed from probabilities, which have no sampling error; "
-                "confidence() needs broja_pid(samples=(z, x, y))"
-            )
-        half = float(ndtri(0.5 + 0.5 * level)) * self.se[atom] if 0 < level < 1 else 0.0
-        return Interval(
-            low=low - half,
-            high=high + half,
-            level=level,
-            method="delta method from the dual, widened by the certificate's gap",
-        )
-
-    def _atom(self, atom: str) -> float:
-        if atom not in ATOMS:
-            raise InputError(f"there is no atom {atom!r}; the atoms are {', '.join(ATOMS)}")
-        value: float | None = getattr(self, atom)
-        if value is None and self.n is not None:
-            raise InputError(
-                "the synergy was withheld: there are too few samples for its value; see "
-                "synergy_bracket"
-            )
-        if value is None:
-            raise InputError(
-                "synergy depends on the joint P(z, x, y), which p_zx and p_zy do not determine; "
-                "call broja_pid(p) with p[z, x, y]"
-            )
-        return value
-
-    def to(self, unit: str) -> PID:
-        """Return the same decomposition in ``"nats"`` or ``"bits"``."""
-        if unit not in ("nats", "bits"):
-            raise InputError(f"unit is {unit!r}; use 'nats' or 'bits'")
-        if unit == self.unit:
-            return self
-        c = _NATS_PER_BIT if unit == "nats" else 1.0 / _NATS_PER_BIT
-        return replace(
-            self,
-            unit=unit,
-            redundant=c * self.redundant,
-            unique_x=c * self.unique_x,
-            unique_y=c * self.unique_y,
-            synergistic=None if self.synergistic is None else c * self.synergistic,
-            bounds=(c * self.bounds[0], c * self.bounds[1]),
-            gap=c * self.gap,
-            tolerance=c * self.tolerance,
-            information_x=c * self.information_x,
-            information_y=c * self.information_y,
-            information_xy=None if self.information_xy is None else c * self.information_xy,
-            se=None if self.se is None else {atom: c * se for atom, se in self.se.items()},
-            synergy_bracket=None
-            if self.synergy_bracket is None
-            else (c * self.synergy_bracket[0], c * self.synergy_bracket[1]),
-        )
-
-    def __str__(self) -> str:
-        atoms = "  ".join(
-            f"{atom} unknown"
-            if getattr(self, atom) is None
-            else f"{atom} {getattr(self, atom):.6f}"
-            for atom in ATOMS
-        )
-        sign = "<=" if self.certified else ">"
-        return (
-            f"PID of target Z (axis 0) by sources X (axis 1) and Y (axis 2), in {self.unit}\n"
-            f"  {atoms}\n"
-            f"  {self.status}: gap {self.gap:.1e} {sign} {self.tolerance:.1e}"
-        )
-
-    __repr__ = __str__
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # MappingProxyType cannot travel between processes.
-        state = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        state["params"] = dict(self.params)
-        state["se"] = None if self.se is None else dict(self.se)
-        return (_rebuild, (state,))
-
-
-def _shown(value: float | None) -> str:
-    # + 0.0 turns a rounded -0.0 into 0.0.
-    return "unknown" if value is None else f"{round(value, 6) + 0.0:.6f}"
-
-
-def _rebuild(state: dict[str, Any]) -> PID:
-    return PID(**state)
 
 
 def conditional_entropy(p: FloatArray) -> float:

@@ -12,9 +12,10 @@ from estimators._arrays import check_lengths, group_codes, symbols, to_numpy
 from estimators._errors import InputError
 from estimators._pid_inference import extrapolated, influence, shuffle_bias, standard_errors
 from estimators._pid_quantise import Rule, code_states, is_states
+from estimators._pid_result import ATOMS, PID
 from estimators._resample import few_groups, group_permutations
 from estimators._types import Diagnostic
-from estimators.broja import ATOMS, DEFAULT_TOLERANCE, PID, conditional_entropy, decompose
+from estimators.broja import DEFAULT_TOLERANCE, conditional_entropy, decompose
 from estimators.quantise import quantise
 
 __all__ = ["pid_from_samples"]

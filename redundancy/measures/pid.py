@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import Diagnostic, Estimate, InputError, Interval
-from estimators.broja import PID
+from estimators._pid_result import PID
 from redundancy.measures._grouped import FEW_GROUPS, check_level, state_diagnostics
 from redundancy.measures._spec import Column, MeasureSpec, Reading
 from redundancy.pairs import LayerPair
