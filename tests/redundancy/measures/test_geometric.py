@@ -168,3 +168,18 @@ def test_intervals_cover_to_a_percent_with_clustered_tokens():
     share = covered(2000, seed=1)
     assert 0.92 <= share["headline"] <= 0.97
     assert share["certified"] >= 0.99
+
+
+@pytest.mark.parametrize("name", ["geometric", "proximal"])
+def test_the_order_of_tokens_is_nothing(rotated, name):
+    from redundancy.registry import load
+
+    rng = np.random.default_rng(5)
+    groups = np.repeat(np.arange(25), 4)
+    pair = rotated(rng.uniform(0, 0.2, 100), groups)
+    order = rng.permutation(100)
+    shuffled = LayerPair(0, 1, pair.x_lower[order], pair.x_upper[order], groups=groups[order])
+    one, two = (load("measures", name).measure(p, threshold=0.1) for p in (pair, shuffled))
+    assert two.estimate.value == pytest.approx(one.estimate.value, rel=1e-12)
+    assert two.estimate.ci.low == pytest.approx(one.estimate.ci.low, rel=1e-9)
+    assert two.p_redundant == pytest.approx(one.p_redundant, rel=1e-6)
