@@ -77,6 +77,7 @@ def pack(keep: Tensor) -> Rows | None:
 def take(x: Tensor, index: Tensor) -> Tensor:
     """Rows `index` (batch, n) of x (..., batch or 1, tokens, d), e.g. of cosines and sines."""
     batch, n = index.shape
+    index = index.to(x.device)
     x = x.expand(*x.shape[:-3], batch, *x.shape[-2:])
     shape = (*x.shape[:-2], n, x.shape[-1])
     return x.gather(-2, index[:, :, None].expand(shape))

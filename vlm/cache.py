@@ -30,16 +30,17 @@ class CompactLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no
         Which stored tokens count, where rows have kept different numbers; None if all do.
     length : int
         Number of tokens seen.
-    plan : SkipPlan
-        The plan under which the cache is filled.
+    plan, rule : SkipPlan and callable or None
+        What the cache is filled under.
     """
 
     keys: Tensor | None
     values: Tensor | None
 
-    def __init__(self, plan: SkipPlan) -> None:
+    def __init__(self, plan: SkipPlan, rule: Any = None) -> None:
         super().__init__()
         self.plan = plan
+        self.rule = rule
         self.length = 0
         self.kept: Tensor | None = None
         self.valid: Tensor | None = None
@@ -162,7 +163,7 @@ def _out_of_place() -> VLMError:
     )
 
 
-def adopt(cache: Any, plan: SkipPlan) -> None:
+def adopt(cache: Any, plan: SkipPlan, rule: Any = None) -> None:
     """Put compact layers where a plan hides tokens, or refuse the cache.
 
     Raises
@@ -190,8 +191,8 @@ def adopt(cache: Any, plan: SkipPlan) -> None:
                 f"layer {number} has a {type(layer).__name__} (a sliding window or the like), "
                 "which plans do not support."
             )
-        wanted = not plan.active_vision(number)
-        if compact and wanted and layer.plan == plan:
+        wanted = rule is not None or not plan.active_vision(number)
+        if compact and wanted and layer.plan == plan and layer.rule is rule:
             continue
         if compact or (wanted and layer.get_seq_length() > 0):
             raise VLMError(
@@ -199,7 +200,7 @@ def adopt(cache: Any, plan: SkipPlan) -> None:
                 "skipping(model, plan)."
             )
         if wanted:
-            cache.layers[number] = CompactLayer(plan)
+            cache.layers[number] = CompactLayer(plan, rule)
 
 
 def cache_bytes(cache: Any) -> int:

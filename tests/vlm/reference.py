@@ -25,8 +25,13 @@ def _allowed(real: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def masked(live: Any, layers: Any, plan: SkipPlan, vision_id: int, prompt: int) -> Iterator[None]:
-    """Apply a plan to `live` for calls without a cache; `prompt` tokens may hold images."""
+def masked(
+    live: Any, layers: Any, plan: SkipPlan, vision_id: int, prompt: int, choose: Any = None
+) -> Iterator[None]:
+    """Apply a plan to `live` for calls without a cache; `prompt` tokens may hold images.
+
+    `choose` maps a layer and the states that enter it to the vision tokens that take part.
+    """
     seen: dict[str, torch.Tensor] = {}
 
     def tokens(_: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -35,13 +40,15 @@ def masked(live: Any, layers: Any, plan: SkipPlan, vision_id: int, prompt: int) 
         real = torch.ones_like(ids).bool() if given is None else given.bool()
         vision = ids == vision_id
         vision[:, prompt:] = False
-        seen["vision"] = vision
-        seen["hide"] = _allowed(real, vision)
-        seen["show"] = _allowed(real, torch.zeros_like(vision))
+        seen["vision"], seen["real"] = vision, real
 
     def before(number: int) -> Any:
         def hook(_: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-            mask = seen["show" if plan.active_vision(number) else "hide"]
+            hidden = seen["vision"] & (not plan.active_vision(number))
+            if choose is not None and plan.active_vision(number):
+                hidden = seen["vision"] & ~choose(number, args[0], seen["vision"])
+            seen["hidden"] = hidden
+            mask = _allowed(seen["real"], hidden)
             dtype = args[0].dtype
             bias = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
             return args, {**kwargs, "attention_mask": bias}
@@ -52,9 +59,7 @@ def masked(live: Any, layers: Any, plan: SkipPlan, vision_id: int, prompt: int) 
         def hook(_: Any, args: Any, kwargs: dict[str, Any], out: torch.Tensor) -> torch.Tensor:
             if number in plan.drop_layers:
                 return args[0]
-            if plan.active_vision(number):
-                return out
-            return torch.where(seen["vision"][..., None], args[0], out)
+            return torch.where(seen["hidden"][..., None], args[0], out)
 
         return hook
 
