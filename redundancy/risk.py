@@ -203,6 +203,10 @@ def certify_plans(
     certificate. With `groups`, the risk is that of an average image: first a mean over the
     questions of an image, then over images.
 
+    What it takes, in independent images with binary losses and delta 0.1, for a plan that loses
+    nothing / a quarter of alpha / half of alpha: 230 / 531 / 1,051 at alpha 0.01, 114 / 265 / 525
+    at 0.02, 45 / 105 / 158 at 0.05, 22 / 52 / 78 at 0.1.
+
     Parameters
     ----------
     losses : mapping of plan to array_like of float, shape (n,)
