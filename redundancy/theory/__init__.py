@@ -39,6 +39,7 @@ from redundancy.theory.lipschitz import (
 )
 from redundancy.theory.logit_certificate import argmax_certificate, softmax_kl_bound
 from redundancy.theory.markov import MarkovAudit, markov_audit
+from redundancy.theory.markov_states import markov_audit_from_states
 from redundancy.theory.mi_certificate import certified_mi_lower_bound, mi_certificate
 from redundancy.theory.mmse_gap import mmse_gap
 from redundancy.theory.proposition1 import (
@@ -86,6 +87,7 @@ __all__ = [
     "lemma5",
     "log_spherical_cap",
     "markov_audit",
+    "markov_audit_from_states",
     "mi_certificate",
     "mmse_gap",
     "pid_under_markov",

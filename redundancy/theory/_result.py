@@ -95,6 +95,9 @@ def _rebuild(state: dict[str, Any]) -> TheoryResult:
     return TheoryResult(**state)
 
 
+# Sums of probabilities and means of distances may leave their range by this much.
+_ROUNDING = 1e-12
+
 Number = SupportsFloat
 """A float, or an `Estimate` or `TheoryResult`, whose kind then limits the kind of the result."""
 
@@ -120,8 +123,13 @@ class Given:
         return number
 
     def nonnegative(self, value: Number, name: str) -> float:
-        """Read a number of at least 0; infinity is one."""
+        """Read a number of at least 0; infinity is one.
+
+        What is 0 up to rounding is 0, and so is an estimate that fell below it.
+        """
         number = self.number(value, name)
+        if number < 0.0 and (number >= -1e-9 or isinstance(value, Estimate)):
+            return 0.0
         if number < 0.0:
             raise InputError(f"{name} is {number!r}; it cannot be negative")
         return number
@@ -136,16 +144,16 @@ class Given:
     def probability(self, value: Number, name: str) -> float:
         """Read a number in [0, 1]."""
         number = self.number(value, name)
-        if not 0.0 <= number <= 1.0:
+        if not -_ROUNDING <= number <= 1.0 + _ROUNDING:
             raise InputError(f"{name} is {number!r}; a probability lies in [0, 1]")
-        return number
+        return min(max(number, 0.0), 1.0)
 
     def cosine_distance(self, value: Number, name: str) -> float:
         """Read a (mean) cosine distance, in [0, 2]."""
         number = self.number(value, name)
-        if not 0.0 <= number <= 2.0:
+        if not -_ROUNDING <= number <= 2.0 + _ROUNDING:
             raise InputError(f"{name} is {number!r}; a cosine distance lies in [0, 2]")
-        return number
+        return min(max(number, 0.0), 2.0)
 
     def kind(self, assumptions: tuple[str, ...]) -> Kind:
         """Kind of a result that rests on the numbers read so far and on `assumptions`."""

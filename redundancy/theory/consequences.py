@@ -368,8 +368,8 @@ def _consistency(mean: _Reading, p: _Reading, o: _Options) -> list[Consequence]:
         return []
     return [
         Consequence(
-            source="geometric",
-            target="proximal",
+            source="geometric and proximal",
+            target="consistency",
             statement="check_pair",
             sentence=f"geometric and proximal contradict each other: {check.message}",
             value=check.value,

@@ -34,6 +34,8 @@ class MarkovAudit:
         Samples and independent groups.
     message : str
         The finding in one sentence.
+    forward : float or None
+        Estimate of I_V(Z; X_l | X_{l-1}), if the losses of the lower layer's probe were given.
     """
 
     rejected: bool
@@ -43,9 +45,10 @@ class MarkovAudit:
     n: int
     n_groups: int
     message: str
+    forward: float | None = None
 
-    def as_number(self) -> Estimate:
-        """Return the reverse information as an estimate, cut at 0."""
+    def reverse_estimate(self) -> Estimate:
+        """Return I_V(Z; X_{l-1} | X_l) as an estimate, cut at 0."""
         return Estimate(
             value=max(self.reverse, 0.0),
             unit="nats",
@@ -61,6 +64,19 @@ class MarkovAudit:
             ),
         )
 
+    def forward_estimate(self) -> Estimate | None:
+        """Return I_V(Z; X_l | X_{l-1}) as an estimate, cut at 0; None if it was not measured."""
+        if self.forward is None:
+            return None
+        return Estimate(
+            value=max(self.forward, 0.0),
+            unit="nats",
+            kind="estimate",
+            n=self.n,
+            n_groups=self.n_groups,
+            method="difference of held-out log losses of two probes",
+        )
+
     def __str__(self) -> str:
         return self.message
 
@@ -69,6 +85,7 @@ def markov_audit(
     *,
     loss_upper: ArrayLike,
     loss_both: ArrayLike,
+    loss_lower: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     level: float = 0.95,
 ) -> MarkovAudit:
@@ -93,6 +110,8 @@ def markov_audit(
         was not fitted on.
     loss_both : array_like, shape (n,)
         The same of a probe of the same family and budget that sees X_l and X_{l-1}.
+    loss_lower : array_like, shape (n,), optional
+        The same of a probe of X_{l-1} alone; gives the audit its `forward` information.
     groups : array_like, shape (n,), optional
         Cluster of each sample.
     level : float
@@ -126,7 +145,17 @@ def markov_audit(
             f"loss_upper has {one.size} samples and loss_both {two.size}; give both losses of the "
             "same samples"
         )
+    forward = None
+    if loss_lower is not None:
+        three = _losses(loss_lower, "loss_lower")
+        if three.shape != two.shape:
+            raise InputError(
+                f"loss_lower has {three.size} samples and loss_both {two.size}; give both losses "
+                "of the same samples"
+            )
     codes, _ = group_codes(groups, one.size)
+    if loss_lower is not None:
+        forward = cluster_mean(three - two, groups=codes, level=None).value
     difference = one - two
     # A two-sided interval of level 2 L - 1 has a one-sided lower limit of level L.
     mean = cluster_mean(difference, groups=codes, level=2.0 * level - 1.0)
@@ -148,6 +177,7 @@ def markov_audit(
         n=one.size,
         n_groups=mean.n_groups,
         message=message,
+        forward=forward,
     )
 
 

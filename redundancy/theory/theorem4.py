@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from estimators import InputError
 from estimators.intervals import binary_entropy, binary_kl
 from redundancy.theory._divergence import log_binary_kl
 from redundancy.theory._result import Given, InputKind, Number, TheoryResult
+from redundancy.theory.sphere_check import SphereCheck
+from redundancy.theory.theorem3 import theorem3
 
 __all__ = ["theorem4"]
 
@@ -23,6 +26,9 @@ def theorem4(
     q: Number | None = None,
     log_p_max: Number | None = None,
     log_q: Number | None = None,
+    d: int | None = None,
+    t: Number | None = None,
+    sphere_check: SphereCheck | None = None,
     inputs: InputKind = "exact",
 ) -> TheoryResult:
     r"""Bound I(X_l; X_{l-1}) from below by how unlikely closeness is for independent layers.
@@ -54,6 +60,12 @@ def theorem4(
         Probability of being within t for independent X, X'.
     log_p_max, log_q : float, optional
         Their logarithms, where the probabilities underflow (thousands of dimensions).
+    d, t : int and float, optional
+        Instead of all those: dimension and threshold, for a reference value under a uniform
+        sphere, where p_min = p_max = q = cap(d, t), as in Theorem 3.
+    sphere_check : SphereCheck, optional
+        Result of :func:`check_uniform_sphere`, for the reference value; if it contradicts
+        uniformity, the result is an estimate and says so.
     inputs : {"exact", "certified", "estimate"}
         How well the probabilities are known.
 
@@ -81,6 +93,10 @@ def theorem4(
     """
     given = Given(inputs)
     far = given.probability(p_gt, "p_gt")
+    if d is not None or t is not None:
+        if d is None or t is None or any(v is not None for v in (p_max, q, log_p_max, log_q)):
+            raise InputError("give d and t (a uniform sphere), or p_max or q, not both")
+        return _reference(far, d, t, sphere_check, inputs)
     least = given.probability(p_min, "p_min")
     log_most = _log_probability(given, p_max, log_p_max, "p_max")
     log_mean = _log_probability(given, q, log_q, "q")
@@ -126,6 +142,22 @@ def theorem4(
         forms=forms,
         notes=("from sampled centres this is an estimate, no bound",) if assumptions else (),
     )
+
+
+def _reference(
+    far: float, d: int, t: Number, check: SphereCheck | None, inputs: InputKind
+) -> TheoryResult:
+    """Theorem 4 under a uniform sphere, where it is Theorem 3 without the log 2."""
+    three = theorem3(d=d, t=t, p_gt=far, sphere_check=check, inputs=inputs)
+    log_cap = three.forms["log_cap"]
+    paper = (
+        (-(1.0 - far) * log_cap if far < 1.0 else 0.0)
+        - (far * math.log1p(-math.exp(log_cap)) if far > 0.0 and log_cap < 0.0 else 0.0)
+        - float(binary_entropy(far))
+    )
+    forms = {"paper": paper, "bound_T4": paper, "log_cap": log_cap}
+    forms |= dict.fromkeys(("corrected", "bound_binaryKL", "sharpest"), three.value)
+    return replace(three, forms=forms)
 
 
 def _log_probability(

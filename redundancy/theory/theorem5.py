@@ -66,7 +66,8 @@ def theorem5(
     markov : bool or MarkovAudit, optional
         True states X' - X - Z. False demands the general form. An audit that rejects the chain
         switches to the general form, with the reverse information it estimated unless
-        `cmi_reverse` is given. By default the chain is assumed only if `cmi_reverse` is missing.
+        `cmi_reverse` is given; an audit with `forward` supplies `cmi` where that is not given. By
+        default the chain is assumed only if `cmi_reverse` is missing.
     inputs : {"exact", "certified", "estimate"}
         How well the numbers are known.
 
@@ -102,6 +103,8 @@ def theorem5(
     factor 2B^2 before C, the main text is right.
     """
     given = Given(inputs)
+    if cmi is None and h_cond is None and isinstance(markov, MarkovAudit):
+        cmi = markov.forward_estimate()
     diameter, radius = _size(given, b, diam)
     half_square = 0.5 * diameter * diameter
     forward, forms = _information(given, cmi, h_cond, c, half_square, radius)
@@ -189,10 +192,10 @@ def _general(
         if not markov.rejected:
             return False, 0.0, notes
         if reverse is None:
-            reverse = given.nonnegative(markov.as_number(), "the audit's reverse information")
+            reverse = given.nonnegative(markov.reverse_estimate(), "the audit's reverse")
         return True, reverse, (*notes, "the general form is used")
     if markov is True:
-        if reverse is not None and reverse > 0.0:
+        if reverse is not None and reverse > 1e-9:
             raise InputError(
                 f"markov is stated, but cmi_reverse = I(Z; X_{{l-1}} | X_l) = {reverse:g} is not "
                 "0, which contradicts it; leave markov out"

@@ -12,6 +12,7 @@ from estimators import Estimate, InputError
 from redundancy.theory import (
     lemma4,
     markov_audit,
+    markov_audit_from_states,
     mmse_gap,
     probe_error_bound,
     theorem1,
@@ -279,6 +280,12 @@ def test_theorem5_entropy_form_and_vacuity():
         theorem5(h_cond=-2.0, c=1.0, b=1.0, markov=True)
     with pytest.raises(InputError, match="give diam"):
         theorem5(cmi=0.1, markov=True)
+    # Information that is 0 up to rounding, or estimated below 0, is 0.
+    assert theorem5(cmi=-6e-15, diam=1.0, markov=True).value == 0.0
+    below = Estimate(value=-0.02, unit="nats", kind="estimate", n=50, method="KSG")
+    assert theorem5(cmi=below, diam=1.0, markov=True).value == 0.0
+    with pytest.raises(InputError, match="cannot be negative"):
+        theorem5(cmi=-0.02, diam=1.0, markov=True)
     with pytest.raises(InputError, match="exceeds 2 b"):
         theorem5(cmi=0.1, b=1.0, diam=3.0)
     with pytest.raises(InputError, match="give cmi"):
@@ -342,3 +349,62 @@ def test_markov_audit_counts_groups_not_tokens():
         markov_audit(loss_upper=[1.0, math.inf], loss_both=[1.0, 1.0])
     with pytest.raises(InputError, match="same samples"):
         markov_audit(loss_upper=[1.0, 2.0, 3.0], loss_both=[1.0, 1.0])
+
+
+def test_markov_audit_from_states_tells_the_chains_apart():
+    rng = np.random.default_rng(33)
+    n = 1500
+    first = rng.normal(size=(n, 4))
+    second = first + 0.8 * rng.normal(size=first.shape)
+    groups = np.repeat(np.arange(n // 3), 3)
+
+    def label(x):
+        return (x[:, 0] - x[:, 1] + 0.7 * rng.normal(size=n) > 0).astype(int)
+
+    # Z - X' - X: the lower layer knows more
+    rejected = markov_audit_from_states(first, second, label(first), groups=groups)
+    assert rejected.rejected
+    assert rejected.n_groups == n // 3
+    # X' - X - Z: it adds nothing
+    kept = markov_audit_from_states(first, second, label(second), groups=groups)
+    assert not kept.rejected
+    assert abs(kept.reverse) < 0.02
+    assert kept.forward > 0.03
+    five = theorem5(diam=math.sqrt(2), markov=kept)
+    assert five.kind == "estimate"
+    assert five.value == pytest.approx(kept.forward)
+    general = theorem5(diam=math.sqrt(2), markov=rejected)
+    expected = (math.sqrt(max(rejected.forward, 0)) + math.sqrt(rejected.reverse)) ** 2
+    assert general.value == pytest.approx(expected)
+    again = markov_audit_from_states(first, second, np.where(label(second) > 0, "a", "b"), seed=1)
+    assert again.n_groups == n
+
+
+def test_an_unreadable_layer_is_rejected_although_the_chain_holds():
+    """Rejection is about the probes: a linear one cannot undo a nonlinear, invertible layer."""
+    rng = np.random.default_rng(34)
+    lower = rng.normal(size=(1200, 2))
+    radius = np.linalg.norm(lower, axis=1)
+    turn = 3 * radius  # X is X' turned by an angle that depends on its length: invertible
+    upper = np.stack(
+        [
+            np.cos(turn) * lower[:, 0] - np.sin(turn) * lower[:, 1],
+            np.sin(turn) * lower[:, 0] + np.cos(turn) * lower[:, 1],
+        ],
+        axis=1,
+    )
+    z = (lower[:, 0] > 0).astype(int)
+    assert markov_audit_from_states(lower, upper, z).rejected
+
+
+def test_markov_audit_from_states_errors():
+    rng = np.random.default_rng(35)
+    x = rng.normal(size=(30, 2))
+    with pytest.raises(InputError, match="one class"):
+        markov_audit_from_states(x, x, np.zeros(30, int))
+    with pytest.raises(InputError, match="absent outside fold"):
+        markov_audit_from_states(x, x, np.eye(30, dtype=int)[0])
+    with pytest.raises(InputError, match="groups for 5 folds"):
+        markov_audit_from_states(x, x, np.arange(30) % 2, groups=np.arange(30) % 3)
+    with pytest.raises(InputError, match="for symbols"):
+        markov_audit_from_states(x, x, x[:, 0])

@@ -147,7 +147,7 @@ def test_consequences_find_readings_that_contradict_each_other():
 def test_public_functions_are_keyword_only_and_documented():
     positional = {"log_spherical_cap", "check_pair", "certified_mi_lower_bound", "consequences"}
     positional |= {"spectral_norm", "power_iteration", "jacobian_norm", "segment_norm"}
-    positional |= {"check_uniform_sphere", "distance_law_from_samples"}
+    positional |= {"check_uniform_sphere", "distance_law_from_samples", "markov_audit_from_states"}
     for name in theory.__all__:
         thing = getattr(theory, name)
         assert thing.__doc__

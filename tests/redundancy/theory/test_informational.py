@@ -39,6 +39,10 @@ def test_theorem3_vectors(cases):
         )
         assert four.forms["paper"] == pytest.approx(case["bound_T4"], rel=REL)
         assert four.value == pytest.approx(case["bound_binaryKL"], rel=REL)
+        reference = theorem4(p_gt=case["P_t"], d=case["d"], t=case["t"])
+        assert reference.forms["paper"] == pytest.approx(case["bound_T4"], rel=REL)
+        assert reference.value == result.value
+        assert "reference value under a uniform sphere" in reference.notes
 
 
 def test_theorem3_is_a_reference_value():
@@ -178,6 +182,12 @@ def test_theorem4_refuses_what_proves_nothing():
         theorem4(p_gt=0.5)
     with pytest.raises(InputError, match="not both"):
         theorem4(p_gt=0.5, q=0.1, log_q=-2.0)
+    with pytest.raises(InputError, match="not both"):
+        theorem4(p_gt=0.5, q=0.1, d=8, t=0.1)
+    with pytest.raises(InputError, match="not of one law"):
+        theorem4(p_gt=0.5, q=1.0)
+    assert theorem4(p_gt=1e-15, q=1.0).value == 0.0  # a sum that missed 1 by rounding
+    assert theorem4(p_gt=0.0, q=1.0 + 1e-15).value == 0.0
     assert theorem4(p_gt=1.0, p_max=0.0).value == 0.0
     assert theorem4(p_gt=0.1, p_max=0.3, inputs="estimate").kind == "estimate"
     # "positive iff P_t below", p_min = 0
