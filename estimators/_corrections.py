@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import digamma, gammaln, polygamma
+from scipy.special import digamma, gammaln, hyperu, polygamma
 
 from estimators._errors import InputError
 
@@ -73,12 +73,30 @@ def chao_wang_jost(counts: Counts) -> float:
     a = 2 * f2 / ((n - 1) * f1 + 2 * f2) if f2 > 0 else 2 / ((n - 1) * (f1 - 1) + 2)
     if a >= 1:
         return first
-    # (1-a)^(1-n) * (-log a - sum_{r<n} (1-a)^r / r) is the tail of the series of -log a, written
-    # as sum_{r>=n} (1-a)^(r-n+1) / r: no cancellation, no overflow.
-    length = min(max(1000, math.ceil(40.0 / a)), 20_000_000)
-    r = np.arange(length, dtype=np.float64)
-    tail = float((np.exp((r + 1) * math.log1p(-a)) / (n + r)).sum())
-    return first + f1 / n * tail
+    # (1-a)^(1-n) * (-log a - sum_{r<n} (1-a)^r / r) is the tail of the series of -log a, which
+    # `_log_tail` sums without cancellation or overflow.
+    return first + f1 / n * _log_tail(a, n)
+
+
+def _log_tail(a: float, n: int) -> float:
+    """Sum of (1-a)^(r-n+1) / r over r >= n, to about 1e-13.
+
+    Since a is about 2 f2 / (n f1), plain summation can take millions of terms; below 1e-3 the sum
+    from 64 on is Euler and Maclaurin's, whose integral is e^x E_1(x).
+    """
+    decay = -math.log1p(-a)
+    stop = n + math.ceil(40.0 / a) if a > 1e-3 else max(n, 64)
+    r = np.arange(n, stop, dtype=np.float64)
+    head = float((np.exp(-decay * (r - n + 1)) / r).sum())
+    if a > 1e-3:
+        return head
+    # Derivatives of f(r) = e^(-decay (r - stop)) / r at `stop`, in units of f.
+    inverse = 1.0 / stop
+    first = -(decay + inverse)
+    third = -(decay**3 + 3 * decay**2 * inverse + 6 * decay * inverse**2 + 6 * inverse**3)
+    integral = float(hyperu(1.0, 1.0, decay * stop))
+    rest = integral + inverse * (0.5 - first / 12 + third / 720)
+    return head + math.exp(-decay * (stop - n + 1)) * rest
 
 
 def jackknife(counts: Counts) -> float:

@@ -230,3 +230,13 @@ def test_undersampling_is_said():
 def test_refusals_name_the_remedy(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+@pytest.mark.parametrize("a", [1e-5, 5e-4, 9.9e-4, 1.1e-3, 0.3, 0.999])
+@pytest.mark.parametrize("n", [2, 63, 64, 5000])
+def test_the_tail_of_chao_wang_jost_equals_its_plain_sum(a, n):
+    from estimators._corrections import _log_tail
+
+    r = np.arange(math.ceil(50 / a))
+    plain = float((np.exp((r + 1) * math.log1p(-a)) / (n + r)).sum())
+    assert _log_tail(a, n) == pytest.approx(plain, rel=1e-11)
