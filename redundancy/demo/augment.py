@@ -52,7 +52,7 @@ class TrainingScenes:
         patches = []
         for item in objects:
             choices = self._variants[item.source]
-            gain = self.rng.uniform(0.75, 1.2)
+            gain = self.rng.uniform(0.8, 1.2)
             patches.append(np.clip(gain * choices[self.rng.integers(len(choices))], 0.0, 1.0))
         return render(objects, patches)
 
@@ -63,12 +63,17 @@ class TrainingScenes:
 
 
 def _distort(rng: np.random.Generator, image: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Turn, shear, stretch and shift a digit a little.
+
+    Little, because eight pixels bear no more: twice as much, or noise, cost two points of accuracy
+    on the ``choose`` split's digits.
+    """
     from scipy.ndimage import affine_transform
 
-    angle, shear = rng.uniform(-0.22, 0.22), rng.uniform(-0.2, 0.2)
+    angle, shear = rng.uniform(-0.12, 0.12), rng.uniform(-0.1, 0.1)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = turn @ np.array([[1.0, 0.0], [shear, 1.0]]) @ np.diag(rng.uniform(0.9, 1.15, size=2))
+    matrix = turn @ np.array([[1.0, 0.0], [shear, 1.0]]) @ np.diag(rng.uniform(0.95, 1.05, size=2))
     centre = np.full(2, (CELL - 1) / 2)
-    shift = rng.uniform([-0.4, -0.9], [0.4, 0.9])
-    moved = affine_transform(image, matrix, offset=centre - matrix @ (centre + shift), order=1)
+    shift = rng.uniform([-0.4, -0.8], [0.4, 0.8])
+    moved = affine_transform(image, matrix, offset=centre - matrix @ (centre + shift), order=3)
     return np.clip(moved, 0.0, 1.0).astype(np.float32)

@@ -33,7 +33,8 @@ def model_card(metrics: Mapping[str, Any]) -> str:
     skipping = recipe["skipping"]
     if skipping > 0:
         how = (
-            f"In {skipping:.0%} of the question-answering steps the vision tokens took part in a "
+            f"In {skipping:.0%} of the decoder's steps the vision tokens (the cells in words, then "
+            "the image) took part in a "
             "window of layers only: they entered at layer 0, 1 or 2 and left before layer 5, 6, 7 "
             "or 8, both drawn anew for the step. Outside the window their states pass unchanged "
             "and they are removed from the keys and values (not zeroed); the text keeps its "

@@ -7,8 +7,12 @@ colour to its digit:
 2. `train_language`: the decoder answers questions about scenes whose cells are given in words, each
    cell as the sum of its words' embeddings.
 3. `train_projector`: the projector maps the tower's features to those sums.
-4. `train_answers`: projector and decoder answer questions about images; in most steps the vision
-   tokens take part only in a random window of layers (stochastic skipping).
+4. `train_answers`: projector and decoder answer questions about images; run twice, the second time
+   with more questions of the hardest tasks.
+
+In most steps of 2 and 4 the vision tokens take part only in a random window of layers (stochastic
+skipping). In stage 4 alone it would come too late: a decoder that has learned to read the image in
+its first layer did not move that to later layers any more.
 """
 
 from __future__ import annotations
@@ -42,26 +46,19 @@ __all__ = [
 Report = Callable[[int, int, float], None]
 """Called after each step with the number of steps done, their total, and the loss."""
 
-_BALANCED = (
+# Eight questions about each scene, more of the tasks that are learned last.
+_ASKED = (
     "count",
+    "exists",
     "exists",
     "digit_at",
     "digit_at",
     "digit_of_color",
     "digit_of_color",
     "color_of_digit",
-    "exists",
 )
-_HARD_FIRST = (
-    "count",
-    "exists",
-    "digit_at",
-    "digit_at",
-    "digit_at",
-    "digit_of_color",
-    "digit_of_color",
-    "color_of_digit",
-)
+# In the last stage, about what is still answered wrong most often.
+_ASKED_LAST = ("digit_at",) * 5 + ("exists",) * 3 + ("count", "digit_of_color", "color_of_digit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +68,22 @@ class Recipe:
     Parameters
     ----------
     tower, language, projector, answers, refine : int
-        Steps of each stage; ``refine`` is a second run of the last one, with more of the hardest
-        task and a fresh learning-rate schedule.
+        Steps of each stage; ``refine`` is a second run of the last one, with a fresh schedule of
+        learning rates and more questions of the hardest tasks.
     batch : int
-        Scenes per step (with 8 questions each where questions are asked).
+        Scenes per step of the stages with questions, each with 8 of them (11 in ``refine``).
     variants : int
         Distorted copies of each training digit.
     skipping : float
-        Share of the question-answering steps in which vision takes part in a window of layers
-        only: it enters at layer 0, 1 or 2, and leaves before layer 5, 6, 7 or 8.
+        Share of the language and question-answering steps in which vision takes part in a window
+        of layers only: it enters at layer 0, 1 or 2, and leaves before layer 5, 6, 7 or 8.
     """
 
     tower: int = 1500
-    language: int = 1200
+    language: int = 2400
     projector: int = 300
     answers: int = 1200
-    refine: int = 800
+    refine: int = 1000
     batch: int = 16
     variants: int = 40
     skipping: float = 0.7
@@ -153,7 +150,13 @@ def train_tower(model: Any, data: TrainingScenes, steps: int, report: Report) ->
 
 
 def train_language(
-    model: Any, encoder: Encoder, data: TrainingScenes, steps: int, batch: int, report: Report
+    model: Any,
+    encoder: Encoder,
+    data: TrainingScenes,
+    steps: int,
+    batch: int,
+    skipping: float,
+    report: Report,
 ) -> None:
     """Fit the decoder to answer questions about scenes given in words.
 
@@ -161,15 +164,15 @@ def train_language(
     few cells teach binding much sooner than four among thirty-six.
     """
     decoder = model.model.language_model
-    everywhere = vision_window(N_LAYERS)
+    windows = _windows(data.seed, 2, skipping)
     for done, step in enumerate(_steps([decoder, model.lm_head], steps, 2e-3, report)):
         scenes = [data.objects() for _ in range(batch)]
         shown = _cells_shown(data.rng, done / steps)
         kept = np.stack([_cells_to_show(data.rng, objects, shown) for objects in scenes])
-        packed = encoder.pack([data.questions(o, _BALANCED) for o in scenes], shown)
+        packed = encoder.pack([data.questions(o, _ASKED) for o in scenes], shown)
         sums = word_sums(decoder.embed_tokens, encoder, scenes)
         sums = sums[np.arange(batch)[:, None], kept]
-        step(_answer_loss(model, encoder, packed, sums, everywhere))
+        step(_answer_loss(model, encoder, packed, sums, next(windows)))
 
 
 def train_projector(
@@ -199,24 +202,36 @@ def train_answers(
     *,
     refine: bool = False,
 ) -> None:
-    """Fit projector and decoder to answer questions about images; the tower stands still."""
+    """Fit projector and decoder to answer questions about images; the tower stands still.
+
+    With `refine`, more of the questions are of the tasks that are learned last.
+    """
     import torch
 
     projector = model.model.multi_modal_projector
     parts = [projector, model.model.language_model, model.lm_head]
-    tasks, rate = (_HARD_FIRST, 1.2e-3) if refine else (_BALANCED, 2e-3)
-    # A generator of their own: with and without skipping, training sees the same scenes.
-    windows = np.random.default_rng([data.seed, 2, int(refine)])
-    for step in _steps(parts, steps, rate, report):
+    tasks = _ASKED_LAST if refine else _ASKED
+    windows = _windows(data.seed, 4 if refine else 3, skipping)
+    for step in _steps(parts, steps, 1.2e-3, report):
         scenes = [data.objects() for _ in range(batch)]
         packed = encoder.pack([data.questions(o, tasks) for o in scenes], N_VISION_TOKENS)
         with torch.no_grad():
             features = _features(model, [data.image(objects) for objects in scenes])
-        active = vision_window(N_LAYERS)
-        if windows.random() < skipping:
-            entry, leave = int(windows.integers(3)), int(windows.integers(5, N_LAYERS + 1))
-            active = vision_window(N_LAYERS, entry, leave)
-        step(_answer_loss(model, encoder, packed, projector(features), active))
+        step(_answer_loss(model, encoder, packed, projector(features), next(windows)))
+
+
+def _windows(seed: int, stage: int, skipping: float) -> Iterator[list[bool]]:
+    """The layers that see vision, step by step, without end.
+
+    A generator of random numbers of their own: with and without skipping, training sees the same
+    scenes.
+    """
+    rng = np.random.default_rng([seed, stage])
+    while True:
+        if rng.random() < skipping:
+            yield vision_window(N_LAYERS, int(rng.integers(3)), int(rng.integers(5, N_LAYERS + 1)))
+        else:
+            yield vision_window(N_LAYERS)
 
 
 def _features(model: Any, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:

@@ -13,8 +13,11 @@ from redundancy.demo.card import accuracy_table, curve_table, model_card
 from redundancy.demo.evaluate import generated_accuracy, sweep, window_accuracy
 from redundancy.demo.model import N_LAYERS, answers, checkpoint, load
 from redundancy.demo.packing import Encoder, vision_window
-from redundancy.demo.scenes import TASKS, rows, scenes
+from redundancy.demo.scenes import TASKS, rows, scenes, write_dataset
 from redundancy.demo.train import HELD_OUT_SEED
+from vlm.evaluate import evaluate
+from vlm.plan import SkipPlan
+from vlm.skip import skipping
 
 _DOCS = Path(__file__).parents[3] / "docs"
 
@@ -93,6 +96,32 @@ def test_figures_hold_on_a_small_fresh_draw(
     ]
     # 500 questions in groups of five: a standard error of about two points at most.
     assert [f["all"] for f in found] == pytest.approx(expected, abs=0.08)
+
+
+@pytest.mark.parametrize(("entry", "leave"), [(0, N_LAYERS), (2, N_LAYERS), (0, 5), (1, 6)])
+def test_skipping_at_run_time_is_what_training_practised(
+    bundled: tuple[Any, Any], entry: int, leave: int
+) -> None:
+    model, processor = bundled
+    asked = list(rows("held_out", 20, seed=79))
+    with skipping(model, SkipPlan(N_LAYERS, vision_entry=entry, vision_exit=leave)):
+        given = answers(
+            model, processor, [r["question"] for r in asked], [r["image"] for r in asked]
+        )
+    right = np.mean([g == r["answer"] for g, r in zip(given, asked, strict=True)])
+    windows = [vision_window(N_LAYERS, entry, leave)]
+    (found,) = window_accuracy(model, Encoder(processor), scenes("held_out", 20, seed=79), windows)
+    # One question in a hundred may fall to rounding, or to a second word before the end token.
+    assert right == pytest.approx(found["all"], abs=0.011)
+
+
+def test_written_data_are_what_extraction_reads(bundled: tuple[Any, Any], tmp_path: Path) -> None:
+    path = write_dataset(tmp_path / "data", "held_out", 10, seed=80)
+    result = evaluate(*bundled, path, SkipPlan(N_LAYERS), batch_size=16)
+    assert len(result) == 50
+    assert len(set(result.groups)) == 10
+    assert result.accuracy is not None
+    assert result.accuracy >= 0.9
 
 
 def test_card_in_the_checkpoint_is_the_one_its_figures_give(metrics: dict[str, Any]) -> None:

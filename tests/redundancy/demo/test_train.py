@@ -89,7 +89,7 @@ def test_each_stage_changes_only_its_own_part(
     if stage == "tower":
         train_tower(model, data, 2, report)
     elif stage == "language":
-        train_language(model, encoder, data, 2, 2, report)
+        train_language(model, encoder, data, 2, 2, 1.0, report)
     elif stage == "projector":
         train_projector(model, encoder, data, 2, 2, report)
     else:
