@@ -9,6 +9,7 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build", "data"]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
+autosummary_generate = False
 numpydoc_show_class_members = False
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"

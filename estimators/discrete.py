@@ -55,9 +55,9 @@ def discrete_entropy(
         One symbol per sample; a row of m symbols counts as one.
     counts : array of int, any shape
         Instead of `samples`: how often each state occurred.
-    correction : {"miller-madow", "plug-in", "grassberger", "chao-shen", "chao-wang-jost", "nsb", \
-"jackknife"}
-        Bias correction. Chao-Wang-Jost and Chao-Shen lose least on long-tailed laws.
+    correction : str
+        Bias correction: ``"miller-madow"``, ``"plug-in"``, ``"grassberger"``, ``"chao-shen"``,
+        ``"chao-wang-jost"``, ``"nsb"`` or ``"jackknife"``. Chao-Wang-Jost and Chao-Shen lose least on long-tailed laws.
     n_states : int, optional
         Size of the alphabet, used by ``"nsb"`` alone; by default estimated (Chao 1984).
     groups : array, shape (n,), optional

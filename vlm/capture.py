@@ -72,7 +72,7 @@ def capture(
     the settings alone; its batch matters to rounding only.
 
     With ``vision_effect``, each block is run once more on the text tokens alone, on the true
-    trajectory, which gives the delta_l of Theorem 6:
+    trajectory, which gives the delta_l of Theorem 6::
 
         delta_l = |f_text^l(V_{l-1}, T_{l-1}) - f_text^l(empty, T_{l-1})|.
 
