@@ -30,10 +30,10 @@ demo: $(VENV)/.demo  ## run the whole path on the bundled model and say where th
 	$(BIN)/redundancy demo --fresh
 
 test: $(VENV)/.dev  ## run the tests (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -q $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST_FLAGS)
 
 test-slow: $(VENV)/.dev  ## run the long tests too
-	$(BIN)/python -m pytest -q -m 'not gpu' $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not gpu' $(PYTEST_FLAGS)
 
 check: $(VENV)/.dev  ## lint, types, layering, docs
 	$(BIN)/ruff check .
