@@ -133,8 +133,8 @@ def kl_entropy(
         raise InputError(f"metric is {metric!r}; use 'euclidean', 'chebyshev' or 'sphere'")
     p = prepare({"x": x}, k=k, groups=groups, ci=ci, jitter=jitter, seed=seed)
     a = np.asarray(p.arrays["x"], dtype=np.float64)
-    n, d = a.shape
-    shift = p.exponent * d * math.log(2.0)
+    n, d = int(a.shape[0]), int(a.shape[1])
+    shift: float = p.exponent * d * math.log(2.0)
     if metric == "sphere":
         a = _on_sphere(a)  # of length near 1: never rescaled, or refused here
     flat: Literal["chebyshev", "euclidean"] = "chebyshev" if metric == "chebyshev" else "euclidean"
@@ -211,7 +211,7 @@ def _on_sphere(a: Float) -> Float:
 def _rank(a: FloatArray) -> int:
     from estimators._linear import principal, standardised
 
-    n, d = a.shape
+    n, d = int(a.shape[0]), int(a.shape[1])
     z = standardised(a)
     if z.shape[1] == d < n:
         # A Cholesky factor with a stout diagonal settles it at a fraction of the eigenvalues' cost.
