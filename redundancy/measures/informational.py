@@ -53,7 +53,7 @@ def measure(
     n_states: int | None = None,
     method: Literal["kmeans", "pq", "signs"] = "kmeans",
     correction: Correction = "chao-wang-jost",
-    mi: Literal["route", "none"] = "none",
+    mi: Literal["route", "none"] = "route",
 ) -> Reading:
     r"""Entropy of the upper layer's state given the lower layer's, under one shared quantiser.
 

@@ -17,6 +17,7 @@ from redundancy.measures._cross_entropy import (
     fit_conditional,
 )
 from redundancy.measures._effective import effective_size, split_groups
+from redundancy.measures._neighbour import neighbour_extras
 from redundancy.measures.informational import measure
 from redundancy.pairs import LayerPair
 
@@ -219,3 +220,30 @@ def test_a_wrong_verdict_is_rarer_than_promised():
     limit = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
     assert red / 400 <= limit
     assert need / 400 <= limit
+
+
+def test_the_information_of_the_unquantised_states_stands_beside_it():
+    rng = np.random.default_rng(12)
+    x = rng.normal(size=(1200, 2))
+    y = 0.8 * x + 0.6 * rng.normal(size=x.shape)
+    reading = measure(LayerPair(0, 1, x, y))
+    assert reading.extras["mi"].value == pytest.approx(-math.log(1 - 0.64), abs=0.1)
+    assert reading.extras["mi"].params["tokens"] == 1200
+    assert reading.extras["d_int"].value == pytest.approx(2.0, abs=0.3)
+    copy = measure(LayerPair(0, 1, x, x))
+    # Infinite for an exact copy: absent, with the reason, and the headline stands.
+    assert copy.extras["mi"].value is None
+    assert copy.extras["mi"].diagnostics
+    assert copy.estimate.value is not None
+
+
+def test_neighbours_are_searched_in_few_directions_of_few_tokens():
+    rng = np.random.default_rng(13)
+    x = rng.normal(size=(2600, 3)) @ rng.normal(size=(3, 60)) + 0.01 * rng.normal(size=(2600, 60))
+    groups = np.repeat(np.arange(650), 4)
+    extras = neighbour_extras(x.astype(np.float32), x.astype(np.float32), groups, mi=False, seed=0)
+    assert extras["d_int"].params["tokens"] == 2000
+    assert extras["d_int"].params["width"] == [32, 32]
+    assert min(extras["d_int"].params["variance_kept"]) > 0.99
+    assert extras["cos"].value == 0.0
+    assert "mi" not in extras
