@@ -38,8 +38,8 @@ class Program:
     """The reduced program, in the layout the Newton kernels read.
 
     Cells of P(z,x) with free z are numbered x by x (`a_ptr` marks where each x starts), those of
-    P(z,y) likewise. Pair k couples the cells ``ia[t], ib[t]`` for t in ``ptr[k]:ptr[k+1]``; `pair` holds
-    k for every t, `lump` the fixed mass of every pair.
+    P(z,y) likewise. Pair k couples the cells ``ia[t], ib[t]`` for t in ``ptr[k]:ptr[k+1]``;
+    `pair` holds k for every t, `lump` the fixed mass of every pair.
     """
 
     a: FloatArray

@@ -22,8 +22,14 @@ MEMORY_LIMIT = 8 * 2**30
 # Tried in turn until the certificate closes: bold first, then patient.
 _ATTEMPTS = (
     Settings(),
-    Settings(to_boundary=0.9, least_centring=0.1, centring_while_infeasible=0.5),
-    Settings(to_boundary=0.7, least_centring=0.3, centring_while_infeasible=0.8),
+    Settings(remembered=1, by_cells=True),
+    Settings(
+        to_boundary=0.9,
+        least_centring=0.1,
+        centring_while_infeasible=0.5,
+        remembered=1,
+        by_cells=True,
+    ),
 )
 
 
