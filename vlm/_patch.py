@@ -32,9 +32,9 @@ class _Pass:
     real: Tensor | None = None
     before: Tensor | None = None
     took_part: Tensor | None = None
-    memo: dict[tuple[str, int, int | None], tuple[Any, Any]] = field(default_factory=dict)
+    memo: dict[tuple[Any, ...], tuple[Any, Any]] = field(default_factory=dict)
 
-    def once(self, name: str, value: Any, group: int | None, make: Callable[[], Any]) -> Any:
+    def once(self, name: str, value: Any, group: Any, make: Callable[[], Any]) -> Any:
         """Return what `make` makes of an argument that a group of blocks gets."""
         key = (name, id(value), group)
         if key not in self.memo:
@@ -136,9 +136,11 @@ class Patch:
                 if compact is not None:
                     compact.pass_over(hidden.shape[1])
                 return hidden
-            rows, group = step.rows, None
+            shows = self.plan.active_vision(number)
+            rows = None if shows else step.rows
+            # Blocks that hide and remember the same share what is made of masks and angles.
+            group: Any = (shows, None if compact is None else compact.window)
             if self.rule is not None:
-                # Every block chooses for itself, so nothing is shared between them.
                 rows, group = self._chosen(step, number, hidden), number
             return self._run(original, hidden, given, step, compact, rows, group)
 
@@ -176,7 +178,7 @@ class Patch:
         step: _Pass,
         compact: CompactLayer | None,
         rows: Rows | None,
-        group: int | None,
+        group: Any,
     ) -> Any:
         batch, tokens = hidden.shape[:2]
         rows = None if rows is None else rows.to(hidden.device)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from vlm._errors import VLMError
 from vlm._rows import Rows
@@ -32,15 +32,22 @@ class CompactLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no
         Number of tokens seen.
     plan, rule : SkipPlan and callable or None
         What the cache is filled under.
+    window : int or None
+        Tokens farther back than this are forgotten, as a layer with a sliding window never looks
+        at them again.
+    record_past : bool
+        While True, nothing is forgotten, so that `crop` can go back.
     """
 
     keys: Tensor | None
     values: Tensor | None
 
-    def __init__(self, plan: SkipPlan, rule: Any = None) -> None:
+    def __init__(self, plan: SkipPlan, rule: Any = None, window: int | None = None) -> None:
         super().__init__()
         self.plan = plan
         self.rule = rule
+        self.window = window
+        self.record_past = False
         self.length = 0
         self.kept: Tensor | None = None
         self.valid: Tensor | None = None
@@ -95,12 +102,39 @@ class CompactLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no
         self._coming = None
         if self.keys is None or self.values is None:
             self.dtype, self.device = key_states.dtype, key_states.device
-            self.keys, self.values = key_states, value_states
             self.is_initialized = True
-            return key_states, value_states
-        keys = self.keys = torch.cat([self.keys, key_states], dim=-2)
-        values = self.values = torch.cat([self.values, value_states], dim=-2)
+            keys, values = key_states, value_states
+        else:
+            keys = torch.cat([self.keys, key_states], dim=-2)
+            values = torch.cat([self.values, value_states], dim=-2)
+        self.keys, self.values = keys, values
+        self._forget()
         return keys, values
+
+    def _forget(self) -> None:
+        if self.window is None or self.record_past or self.kept is None:
+            return
+        if self.length >= self.window:
+            self._stay(self.kept > self.length - self.window)
+
+    def _stay(self, stay: Tensor) -> None:
+        """Give back the columns in which no row has a token that stays."""
+        if self.kept is None:
+            return
+        if self.valid is not None:
+            stay = stay & self.valid
+        columns = stay.any(dim=0).nonzero().squeeze(1)
+        if len(columns) < self.kept.shape[1]:
+            self.kept, stay = self.kept[:, columns], stay[:, columns]
+            self.keys, self.values = (
+                None if x is None else x.index_select(-2, columns.to(x.device))
+                for x in (self.keys, self.values)
+            )
+        self.valid = None if bool(stay.all()) else stay
+
+    def activate_past_recording(self) -> None:
+        """Forget nothing until told otherwise."""
+        self.record_past = True
 
     def get_seq_length(self) -> int:
         """Return the number of tokens seen, stored or not."""
@@ -134,20 +168,16 @@ class CompactLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no
                 f"crop takes the number of tokens to remove as a negative one, not "
                 f"{tokens_to_remove}."
             )
+        if self.window is not None and tokens_to_remove and not self.record_past:
+            raise RuntimeError(
+                "a layer with a sliding window has forgotten what crop would go back to; call "
+                "activate_past_recording() on the cache first."
+            )
         self.length = max(0, self.length + tokens_to_remove)
-        if self.kept is None or tokens_to_remove == 0:
-            return
-        stay = self.kept < self.length
-        if self.valid is not None:
-            stay = stay & self.valid
-        # Columns that hold no row's token any more are given back.
-        columns = stay.any(dim=0).nonzero().squeeze(1)
-        self.kept, stay = self.kept[:, columns], stay[:, columns]
-        self.valid = None if bool(stay.all()) else stay
-        self.keys, self.values = (
-            None if x is None else x.index_select(-2, columns.to(x.device))
-            for x in (self.keys, self.values)
-        )
+        if self.kept is not None:
+            self._stay(self.kept < self.length)
+        if self.window is not None and self.kept is not None:
+            self._stay(self.kept > self.length - self.window)
 
     def reset(self) -> None:
         """Forget everything."""
@@ -186,12 +216,15 @@ def adopt(cache: Any, plan: SkipPlan, rule: Any = None) -> None:
     for number in range(plan.n_layers):
         layer = cache.layers[number]
         compact = isinstance(layer, CompactLayer)
-        if not compact and type(layer) is not DynamicLayer:
+        sliding = type(layer) is DynamicSlidingWindowLayer
+        if not (compact or sliding) and type(layer) is not DynamicLayer:
             raise VLMError(
-                f"layer {number} has a {type(layer).__name__} (a sliding window or the like), "
-                "which plans do not support."
+                f"layer {number} has a {type(layer).__name__}, which plans do not support; leave "
+                "the cache to the model."
             )
-        wanted = rule is not None or not plan.active_vision(number)
+        window = layer.window if compact else layer.sliding_window if sliding else None
+        # One layer that counts positions in its own way would decide on the masks of all.
+        wanted = rule is not None or window is not None or not plan.active_vision(number)
         if compact and wanted and layer.plan == plan and layer.rule is rule:
             continue
         if compact or (wanted and layer.get_seq_length() > 0):
@@ -200,7 +233,8 @@ def adopt(cache: Any, plan: SkipPlan, rule: Any = None) -> None:
                 "skipping(model, plan)."
             )
         if wanted:
-            cache.layers[number] = CompactLayer(plan, rule)
+            cache.layers[number] = CompactLayer(plan, rule, window)
+            cache.layers[number].record_past = getattr(layer, "record_past", False)
 
 
 def cache_bytes(cache: Any) -> int:

@@ -292,7 +292,9 @@ def sweep(
             progress(done + samples, total)
 
     def run(plan: SkipPlan, baseline: Evaluation | None) -> Evaluation:
-        return _evaluate(model, processor, batches, plan, baseline, settings, told)
+        # What a first pass pays for is paid once, not once per plan.
+        first = done == 0
+        return _evaluate(model, processor, batches, plan, baseline, settings, told, warm=first)
 
     if baseline is None:
         baseline = run(SkipPlan(n_layers), None)
@@ -338,6 +340,8 @@ def _evaluate(
     baseline: Evaluation | None,
     settings: Mapping[str, Any],
     progress: Progress | None,
+    *,
+    warm: bool = True,
 ) -> Evaluation:
     import torch
 
@@ -357,7 +361,7 @@ def _evaluate(
                     info,
                     max_new_tokens=settings["max_new_tokens"],
                     nll=settings["nll"],
-                    warm=not parts,
+                    warm=warm and not parts,
                 )
             )
             done += len(info)

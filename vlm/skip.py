@@ -25,6 +25,7 @@ from vlm.plan import SkipPlan
 
 __all__ = ["planned", "skipping"]
 
+_FULL, _SLIDING = "full_attention", "sliding_attention"
 _PLANNED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _LOCK = threading.Lock()
 
@@ -87,6 +88,7 @@ def skipping(
         return
     _refuse(model)
     layers, base = live.decoder_layers(model), live.base_model(model)
+    kinds = _kinds(model)
     patch = Patch(plan, model, vision_mask, keep)
     with _LOCK:
         if base in _PLANNED:
@@ -98,7 +100,7 @@ def skipping(
         handles.append(base.register_forward_pre_hook(patch.enter, with_kwargs=True))
         handles.append(base.register_forward_hook(patch.leave, always_call=True))
         for number, layer in enumerate(layers):
-            if keep is not None or not plan.active_vision(number):
+            if keep is not None or kinds[number] != _FULL or not plan.active_vision(number):
                 before.append((layer, layer.__dict__.get("forward")))
                 # The attribute of the instance goes before the class's method.
                 layer.forward = patch.wrap(number, layer)
@@ -115,6 +117,19 @@ def skipping(
             _PLANNED.discard(base)
 
 
+def _kinds(model: Any) -> list[str]:
+    """Type of attention of every decoder layer."""
+    config = live.text_config(model)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        # Without a list, the library's own caches go by these fields.
+        kind = _SLIDING if getattr(config, "sliding_window", None) is not None else _FULL
+        if getattr(config, "attention_chunk_size", None) is not None:
+            kind = "chunked_attention"
+        kinds = [kind] * int(config.num_hidden_layers)
+    return [str(kind) for kind in kinds]
+
+
 def planned(model: Any) -> bool:
     """Whether a plan is on the model at this moment."""
     return live.base_model(model) in _PLANNED
@@ -123,22 +138,19 @@ def planned(model: Any) -> bool:
 def _refuse(model: Any) -> None:
     """Raise for what is known not to work."""
     kind = live.model_type(model)
-    family = families.load(kind)
-    if family is None:
+    if kind not in families.names():
         raise VLMError(
             f"the architecture {kind!r} is not supported: no test has run plans on it. Supported "
             f"families are {', '.join(families.names())}; to add one, write "
             f"vlm/families/{kind}.py with a Family in it (docs/skipping.md shows how)."
         )
-    if family.refused is not None:
-        raise VLMError(f"plans cannot be applied to {kind!r} models: {family.refused}")
-    config = live.text_config(model)
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-    if kinds:
+    unknown = sorted(set(_kinds(model)) - {_FULL, _SLIDING})
+    if unknown:
         raise VLMError(
-            f"the model has decoder layers of type {', '.join(sorted(kinds))}; plans support full "
-            "attention only."
+            f"the model has decoder layers of type {', '.join(unknown)}; plans know full attention "
+            "and sliding windows."
         )
+    config = live.text_config(model)
     attention = str(getattr(config, "_attn_implementation", "sdpa"))
     if attention.startswith(("flash", "flex", "paged", "kernels")) or "/" in attention:
         raise VLMError(

@@ -15,9 +15,11 @@ import torch
 from vlm.plan import SkipPlan
 
 
-def _allowed(real: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+def _allowed(real: torch.Tensor, hidden: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
     n = real.shape[1]
     causal = torch.ones(n, n, dtype=torch.bool).tril()
+    if own is not None:
+        causal = own[:, 0]
     allowed = causal & (real & ~hidden)[:, None, :]
     # A query that nobody reads must still be a number.
     alone = ~allowed.any(dim=-1, keepdim=True) & torch.eye(n, dtype=torch.bool)
@@ -30,9 +32,12 @@ def masked(
 ) -> Iterator[None]:
     """Apply a plan to `live` for calls without a cache; `prompt` tokens may hold images.
 
-    `choose` maps a layer and the states that enter it to the vision tokens that take part.
+    Masks are causal; only where layers differ in what they look at are they the model's own, made
+    without a cache. `choose` maps a layer and the states that enter it to the vision tokens that
+    take part.
     """
     seen: dict[str, torch.Tensor] = {}
+    windows = getattr(live.config.get_text_config(), "sliding_window", None) is not None
 
     def tokens(_: Any, args: Any, kwargs: dict[str, Any]) -> None:
         ids = args[0] if args else kwargs["input_ids"]
@@ -48,7 +53,8 @@ def masked(
             if choose is not None and plan.active_vision(number):
                 hidden = seen["vision"] & ~choose(number, args[0], seen["vision"])
             seen["hidden"] = hidden
-            mask = _allowed(seen["real"], hidden)
+            own = kwargs["attention_mask"] if windows else None
+            mask = _allowed(seen["real"], hidden, own)
             dtype = args[0].dtype
             bias = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
             return args, {**kwargs, "attention_mask": bias}

@@ -226,6 +226,54 @@ def test_rows_of_a_compact_cache_are_kept_apart(live: Any) -> None:
         assert cache_bytes(cache) == 0
 
 
+@torch.no_grad()
+def test_a_layer_with_a_window_forgets_what_it_will_not_look_at(folder: Path) -> None:
+    gemma = tiny.build("gemma3", folder)
+    window = gemma.config.text_config.sliding_window
+    inputs = tiny.batch(gemma, [2], text=[20])
+    n = inputs["input_ids"].shape[1]
+    with skipping(gemma, PLAN):
+        cache = gemma(**inputs).past_key_values
+        for number, layer in enumerate(cache.layers):
+            assert layer.get_seq_length() == n
+            if not PLAN.runs(number):
+                assert layer.keys is None
+            elif gemma.config.text_config.layer_types[number] == "sliding_attention":
+                assert layer.keys.shape[-2] == window - 1
+            else:
+                assert layer.keys.shape[-2] == 20 + PLAN.active_vision(number) * 18
+        with pytest.raises(RuntimeError, match="activate_past_recording"):
+            cache.crop(-1)
+        words = _words(gemma, inputs)
+        assert _words(gemma, inputs, prompt_lookup_num_tokens=3) == words
+
+
+@pytest.mark.parametrize("images", [[1], [1, 2]])
+@torch.no_grad()
+def test_windows_in_the_decoder_of_another_family(images: list[int]) -> None:
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from vlm import families
+
+    data = families.load("llava")
+    assert data is not None
+    decoder = {**data.tiny["text_config"], "model_type": "mistral", "sliding_window": 6}
+    config = AutoConfig.for_model("llava", **{**data.tiny, "text_config": decoder})
+    torch.manual_seed(0)
+    live = AutoModelForImageTextToText.from_config(config).eval()
+    inputs = tiny.batch(live, images)
+    real = inputs["attention_mask"].bool()
+    with skipping(live, LATE):
+        out, words = live(**inputs), _words(live, inputs)
+    torch.testing.assert_close(
+        out.logits[real], _expected(live, inputs, LATE)[real], atol=1e-4, rtol=0
+    )
+    token, prompt = vision_token_ids(live)[0], real.shape[1]
+    with reference.masked(live, decoder_layers(live), LATE, token, prompt):
+        assert _words(live, inputs, use_cache=False) == words
+    assert max(layer.keys.shape[-2] for layer in out.past_key_values.layers) == 5
+
+
 # Embeddings instead of tokens.
 
 
@@ -266,29 +314,13 @@ def test_attention_that_was_not_tested_is_refused(live: Any, attention: str) -> 
         pass
 
 
-def test_gemma_is_refused_with_the_reason(folder: Path) -> None:
-    gemma = tiny.build("gemma3", folder)
+def test_layers_of_an_unknown_type_are_refused(live: Any) -> None:
+    live.config.text_config.layer_types = ["full_attention"] * 5 + ["linear_attention"]
     with (
-        pytest.raises(VLMError, match="'gemma3' models: most of its layers attend within a"),
-        skipping(gemma, LATE),
+        pytest.raises(VLMError, match="layers of type linear_attention; plans know full attention"),
+        skipping(live, LATE),
     ):
         pass
-    with skipping(gemma, SkipPlan(6)):
-        pass
-
-
-def test_sliding_windows_are_refused_in_any_family() -> None:
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    from vlm import families
-
-    data = families.load("llava")
-    assert data is not None
-    decoder = {**data.tiny["text_config"], "model_type": "mistral", "sliding_window": 8}
-    config = AutoConfig.for_model("llava", **{**data.tiny, "text_config": decoder})
-    model = AutoModelForImageTextToText.from_config(config).eval()
-    with pytest.raises(VLMError, match="sliding"), skipping(model, LATE):
-        model(**tiny.batch(model, [1]))
 
 
 def test_a_family_without_a_file_is_named_with_what_to_do(folder: Path) -> None:

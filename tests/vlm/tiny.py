@@ -77,5 +77,5 @@ def batch(
             else:
                 inputs[name] = torch.tensor(what * total)
     if family.token_types:
-        inputs["mm_token_type_ids"] = (ids == placeholder).long()
+        inputs[family.token_types] = (ids == placeholder).long()
     return inputs

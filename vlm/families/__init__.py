@@ -25,8 +25,6 @@ class Family:
         Its name in the literature.
     vision_tokens : tuple of str
         Config fields with the ids of the placeholders that vision tokens replace.
-    refused : str or None
-        Why plans cannot be applied to it, as the end of a sentence; None if they can.
     tiny : mapping
         A config of this family with a few thousand weights, for tests.
     images : mapping of str to nested lists or shapes
@@ -34,17 +32,16 @@ class Family:
         list is the values themselves; images are joined along the first axis.
     tokens_per_image : int
         Placeholders one such image fills.
-    token_types : bool
-        Whether the model needs ``mm_token_type_ids``, for tests.
+    token_types : str or None
+        The model's name for the input that says 1 for vision and 0 for text, for tests.
     """
 
     title: str
     vision_tokens: tuple[str, ...] = ("image_token_id",)
-    refused: str | None = None
     tiny: Mapping[str, Any] = field(default_factory=dict)
     images: Mapping[str, Any] = field(default_factory=dict)
     tokens_per_image: int = 0
-    token_types: bool = False
+    token_types: str | None = None
 
 
 def names() -> tuple[str, ...]:

@@ -4,8 +4,6 @@ from vlm.families import Family, _tiny
 
 FAMILY = Family(
     title="Gemma 3",
-    refused="most of its layers attend within a sliding window, and their cache forgets by "
-    "position, which a cache of kept tokens does not know yet.",
     tiny={
         "vision_config": _tiny.tower("siglip_vision_model"),
         "text_config": _tiny.text("gemma3_text", head_dim=8, sliding_window=8),
@@ -14,4 +12,5 @@ FAMILY = Family(
     },
     images={"pixel_values": (1, 3, 24, 24)},
     tokens_per_image=9,
+    token_types="token_type_ids",
 )

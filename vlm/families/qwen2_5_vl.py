@@ -33,5 +33,5 @@ FAMILY = Family(
     # 4 x 6 patches of 3 x 2 x 4 x 4 numbers, of which two by two become one token.
     images={"pixel_values": (24, 96), "image_grid_thw": [[1, 4, 6]]},
     tokens_per_image=6,
-    token_types=True,
+    token_types="mm_token_type_ids",
 )
