@@ -1,0 +1,463 @@
+"""Functional redundancy: how differently two layers would predict a target."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estimators import Diagnostic, Estimate, InputError, Interval
+from estimators._arrays import FloatArray, IntArray, group_codes
+from estimators.intervals import cluster_mean
+from probes._ridge import FoldedRidge, standardised
+from probes._split import grouped_folds
+from probes._split_probe import Layer, SplitProbe, fit_layer, split_probe
+from probes._target import Target, read_target
+from redundancy.measures._grouped import (
+    FEW_GROUPS,
+    check_level,
+    group_diagnostics,
+    state_diagnostics,
+)
+from redundancy.measures._spec import Column, MeasureSpec, Reading
+from redundancy.pairs import LayerPair
+from redundancy.summary import check_finite
+from redundancy.theory.theorem2 import probe_error_bound, theorem2_reverse
+
+__all__ = ["SPEC", "measure"]
+
+SPEC = MeasureSpec(
+    title="mean squared difference of what two layers predict of the target (linear probes)",
+    symbol="F",
+    unit="squared units of Z",
+    needs=frozenset({"states", "target"}),
+    redundant_when="below",
+    default_threshold=None,
+    paper="Definition 3",
+    columns=(
+        Column("share", "F/tr Cov Z"),
+        Column("plug_in", "plug-in"),
+        Column("gain", "gain"),
+        Column("r2_upper", "R² upper"),
+        Column("transfer", "transfer"),
+    ),
+)
+
+_FAMILY = Diagnostic(
+    code="probe-family",
+    severity="info",
+    message="F is that of linear probes on these states; without a restriction to a family it is 0 "
+    "for every invertible layer, and for states of the whole sequence whenever the target is the "
+    "model's own output, so a small F does not show that the layer can be skipped",
+)
+
+
+def measure(
+    pair: LayerPair,
+    *,
+    threshold: float | None = None,
+    ci: float | None = 0.95,
+    seed: int = 0,
+    folds: int = 5,
+    regularisation: float | str = "auto",
+) -> Reading:
+    r"""Mean squared difference between what the two layers predict of the target Z.
+
+    .. math:: F = E\|E[Z|X_l] - E[Z|X_{l-1}]\|^2 \in [0, \mathrm{tr\,Cov}(Z)]
+
+    with the best linear predictions in place of the conditional means. Classes are one-hot: F is
+    then the mean squared distance of two vectors of class probabilities, at most
+    :math:`1 - \sum_c p_c^2`. Estimated by split probes: the differences of two pairs of probes,
+    each fitted on its own two fifths of the groups, are multiplied on the remaining fifth and
+    averaged over all such choices, so that the probes' noise cancels instead of adding up. The
+    value may fall below 0, where F is near it; nothing is clipped.
+
+    When it lies: it sees what a linear probe sees. Two layers can differ in what a deeper reader
+    would find, and layers that are linear images of each other have F = 0 although the layers
+    above cannot read one for the other: ``transfer``, one probe on both layers, is closer to
+    skipping. With fewer than 1.25 samples per coordinate to fit on, probes are shrunk and so is F
+    (the diagnostic ``regularised`` says so). Where neither layer knows anything of the target, F
+    is 0 for want of anything to lose.
+
+    Parameters
+    ----------
+    pair : LayerPair
+        With states of both layers, and a target: integers or words are classes, real numbers of
+        shape (n,) or (n, k) values (or the model's own output distribution).
+    threshold : float, optional
+        Squared units of Z below which the pair counts as redundant; 0.05 of ``trivial_cap`` is a
+        start.
+    ci : float or None
+        Level of the intervals.
+    seed : int
+        Of the folds.
+    folds : int
+        Odd, at least 5; (folds - 1) / 2 of them fit a probe. 7 costs 3.5 times as much as 5 and
+        helps where samples are few for the dimension.
+    regularisation : "auto", "none", "cv" or float
+        ``"none"`` is least squares, ``"cv"`` a penalty chosen for each probe inside its own
+        folds; ``"auto"`` takes the first where there are 1.25 samples per coordinate.
+
+    Returns
+    -------
+    Reading
+        The headline's interval counts the probes' variance too (infinitesimal jackknife over
+        groups). At F = 0 the statistic is degenerate: an interval that would reach below 0 starts
+        there, and only its upper end is a statement. Extras: ``clipped``, ``share`` (of
+        tr Cov(Z)), ``plug_in`` (E1, biased upwards by the probes' variance), ``gain`` (E3, the
+        difference of the errors, equal to F only if the target depends on the lower layer through
+        the upper), ``trivial_cap`` (tr Cov(Z), which F never exceeds), ``r2_upper``, ``r2_lower``,
+        ``theorem2_lower`` and ``theorem2_upper`` (with the probes' whole error as eta, valid but
+        wide), ``theorem2_upper_variance`` (with their variance only), ``transfer`` and
+        ``transfer_bound`` (Lipschitz, for layers of the same width).
+
+    Raises
+    ------
+    InputError
+        If states or target are missing or not finite, or an option is not one.
+
+    Examples
+    --------
+    >>> from redundancy.synthetic import GaussianChain
+    >>> chain = GaussianChain.random(d=4, k=2, seed=0)
+    >>> draw = chain.sample(3000, seed=1)
+    >>> reading = measure(LayerPair(0, 1, draw.x_lower, draw.x_upper, target=draw.target))
+    >>> chain.functional in reading.estimate.ci
+    True
+    >>> reading.estimate.value < reading.extras["plug_in"].value
+    True
+
+    References
+    ----------
+    Definition 3 and Theorem 2 of the paper. Efron (1982), The Jackknife, the Bootstrap and Other
+    Resampling Plans, ch. 6 (infinitesimal jackknife).
+    """
+    check_level(ci)
+    if threshold is not None and not 0.0 < threshold < math.inf:
+        raise InputError(f"threshold is {threshold!r}; give squared units of Z, above 0")
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 5 or folds % 2 == 0:
+        raise InputError(f"folds is {folds!r}; use an odd number, 5 or more")
+    x_lower, x_upper, given = _ingredients(pair)
+    stopped = _nothing_to_measure(pair, given, folds)
+    if stopped is not None:
+        return _without(pair, stopped, seed)
+    try:
+        target = read_target(given, pair.n)
+    except InputError as error:
+        raise InputError(f"layers {pair.label}: {error}") from error
+    codes, n_groups = group_codes(pair.groups, pair.n)
+    probed = _probe(x_lower, x_upper, target, codes, folds, seed, regularisation, ci)
+    return _reading(pair, probed, target, codes, n_groups, threshold, ci, seed, folds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """Rows of the comparison, and what the probes were."""
+
+    rows: SplitProbe
+    penalties: dict[str, list[float]]
+    per_fit: int
+    dim: int
+    transfer: FloatArray | None
+    transfer_bound: float | None
+    kept_class: bool
+
+
+def _probe(
+    x_lower: NDArray[Any],
+    x_upper: NDArray[Any],
+    target: Target,
+    codes: IntArray | None,
+    folds: int,
+    seed: int,
+    regularisation: float | str,
+    ci: float | None,
+) -> _Probed:
+    fold_of = grouped_folds(len(target.z), folds, groups=codes, labels=target.codes, seed=seed)
+    layers: list[Layer] = []
+    scales: list[FloatArray] = []
+    for x in (x_upper, x_lower):
+        ready, _, its_scale = standardised(x)
+        layers.append(fit_layer(FoldedRidge(ready, target.z, fold_of, folds), regularisation))
+        scales.append(its_scale)
+    upper, lower = layers
+    rows = split_probe(upper, lower, target.z, fold_of, folds, influence=ci is not None)
+    transfer = bound = None
+    if x_lower.shape == x_upper.shape:
+        transfer, bound = _transfer(x_lower, x_upper, upper, scales[0], fold_of)
+    present = target.codes is None or all(
+        len(np.unique(fold_of[target.codes == c])) == folds for c in range(target.k)
+    )
+    return _Probed(
+        rows=rows,
+        penalties={
+            "upper": sorted(set(upper.penalties.values())),
+            "lower": sorted(set(lower.penalties.values())),
+        },
+        per_fit=min(len(fit.rows) for fit in upper.fits.values()),
+        dim=max(x_lower.shape[1], x_upper.shape[1]),
+        transfer=transfer,
+        transfer_bound=bound,
+        kept_class=present,
+    )
+
+
+def _transfer(
+    x_lower: NDArray[Any], x_upper: NDArray[Any], upper: Layer, scale: FloatArray, fold_of: IntArray
+) -> tuple[FloatArray, float]:
+    """Squared change of the upper layer's probes when the lower layer's states are put in."""
+    n = len(x_lower)
+    total, seen, square = np.zeros(n), np.zeros(n), 0.0
+    maps = {p: fit.coef / scale[:, None] for p, fit in upper.fits.items()}
+    step = max(1, 2**22 // x_lower.shape[1])
+    for i in range(0, n, step):
+        part = slice(i, min(n, i + step))
+        gap = np.asarray(x_upper[part], dtype=np.float64) - np.asarray(
+            x_lower[part], dtype=np.float64
+        )
+        square += float(np.einsum("ij,ij->", gap, gap))
+        for p, w in maps.items():
+            outside = ~np.isin(fold_of[part], p)
+            change = gap @ w
+            total[part] += outside * np.einsum("ij,ij->i", change, change)
+            seen[part] += outside
+    lipschitz = float(np.mean([np.linalg.norm(w, 2) ** 2 for w in maps.values()]))
+    return total / seen, lipschitz * square / n
+
+
+def _reading(
+    pair: LayerPair,
+    probed: _Probed,
+    target: Target,
+    codes: IntArray | None,
+    n_groups: int | None,
+    threshold: float | None,
+    ci: float | None,
+    seed: int,
+    folds: int,
+) -> Reading:
+    rows, cap = probed.rows, target.tr_cov
+    units = pair.n if n_groups is None else n_groups
+    value = rows.value
+    se = None if ci is None else rows.se(codes)
+    notes = (*group_diagnostics(units, pair.n), *_findings(pair, probed, cap), _FAMILY)
+    headline = Estimate(
+        value=value,
+        unit=SPEC.unit,
+        kind="estimate",
+        n=pair.n,
+        n_groups=n_groups,
+        method=f"split-probe product (E2), {folds} folds, linear probes",
+        ci=None if ci is None or se is None else _interval(value, se, units, ci),
+        params={
+            "target": target.kind,
+            "family": "linear",
+            "state": f"{pair.modality} token",
+            "folds": folds,
+            "fitted_on": probed.per_fit,
+            "penalties": probed.penalties,
+            "se": se,
+        },
+        seed=seed,
+        diagnostics=notes,
+    )
+    p_redundant = p_needed = None
+    if threshold is not None and se is not None:
+        p_redundant, p_needed = _p_values(value, se, units, threshold)
+    return Reading(
+        estimate=headline,
+        extras=_extras(headline, probed, target, codes, ci),
+        p_redundant=p_redundant,
+        p_needed=p_needed,
+    )
+
+
+def _interval(value: float, se: float, units: int, level: float) -> Interval:
+    from scipy.special import stdtrit
+
+    reach = float(stdtrit(units - 1, 0.5 + level / 2)) * se
+    method = f"infinitesimal jackknife over {units} groups, refits included"
+    if value - reach > 0.0:
+        return Interval(low=value - reach, high=value + reach, level=level, method=method)
+    # The upper end keeps the two-sided quantile, since the data chose between the two forms.
+    return Interval(
+        low=min(value, 0.0),
+        high=max(value + reach, 0.0),
+        level=level,
+        method=f"{method}; one-sided, since the estimate is degenerate at 0",
+    )
+
+
+def _p_values(value: float, se: float, units: int, threshold: float) -> tuple[float, float]:
+    from scipy.special import stdtr
+
+    if se <= 0.0:
+        return 1.0, 1.0  # no spread is no evidence
+    p = float(stdtr(units - 1, (value - threshold) / se))
+    return p, 1.0 - p
+
+
+def _extras(
+    headline: Estimate,
+    probed: _Probed,
+    target: Target,
+    codes: IntArray | None,
+    ci: float | None,
+) -> dict[str, Estimate]:
+    rows, cap = probed.rows, target.tr_cov
+
+    def plain(value: float | None, method: str, **changes: Any) -> Estimate:
+        base = replace(headline, value=value, ci=None, method=method, params={}, diagnostics=())
+        return replace(base, **changes)
+
+    def average(values: FloatArray, method: str) -> Estimate:
+        mean = cluster_mean(values, groups=codes, weighting="token", level=ci)
+        return plain(mean.value, method, ci=mean.interval)
+
+    value = float(headline)
+    mse = {name: float(getattr(rows, f"error_{name}").mean()) for name in ("upper", "lower")}
+    plug_in = float(rows.plug_in.mean())
+
+    def bounds(eta_upper: float, eta_lower: float) -> Any:
+        return theorem2_reverse(
+            plugin=plug_in, eta_l=eta_upper, eta_lm1=eta_lower, tr_cov_z=cap, inputs="estimate"
+        )
+
+    wide = bounds(*(probe_error_bound(mse=mse[name]).value for name in ("upper", "lower")))
+    narrow = bounds(float(rows.spread_upper.mean()), float(rows.spread_lower.mean()))
+    scaled = headline.ci and replace(
+        headline.ci, low=headline.ci.low / cap, high=headline.ci.high / cap
+    )
+    none = "the layers differ in width, so no probe fits both"
+    return {
+        "clipped": plain(
+            min(max(value, 0.0), cap),
+            "split-probe product, clipped to [0, tr Cov(Z)]: biased where it was clipped",
+            ci=None,
+        ),
+        "share": plain(value / cap, "split-probe product over tr Cov(Z)", ci=scaled, unit="share"),
+        "plug_in": average(
+            rows.plug_in, "plug-in (E1), biased upwards by the probes' variance; interval without"
+        ),
+        "gain": average(
+            rows.error_lower - rows.error_upper,
+            "explained gain (E3): error of the lower layer's probes minus the upper's",
+        ),
+        "trivial_cap": plain(cap, "tr Cov(Z), which F never exceeds"),
+        "r2_upper": plain(1.0 - mse["upper"] / cap, "on samples not fitted on", unit="share"),
+        "r2_lower": plain(1.0 - mse["lower"] / cap, "on samples not fitted on", unit="share"),
+        "theorem2_lower": plain(wide.forms["lower"], "Theorem 2 reversed, eta <= MSE"),
+        "theorem2_upper": plain(wide.value, "Theorem 2 reversed, eta <= MSE"),
+        "theorem2_upper_variance": plain(
+            narrow.value,
+            "Theorem 2 reversed with the variance part of eta only, so possibly too low",
+        ),
+        "transfer": plain(None, none)
+        if probed.transfer is None
+        else average(probed.transfer, "the upper layer's probe on both layers"),
+        "transfer_bound": plain(probed.transfer_bound, "squared spectral norm times E|X - X'|^2")
+        if probed.transfer_bound is not None
+        else plain(None, none),
+    }
+
+
+def _findings(pair: LayerPair, probed: _Probed, cap: float) -> tuple[Diagnostic, ...]:
+    found = []
+    if any(p > 0.0 for values in probed.penalties.values() for p in values):
+        found.append(
+            Diagnostic(
+                code="regularised",
+                severity="warning",
+                message=f"each probe is fitted on {probed.per_fit:,} samples of {probed.dim:,} "
+                "coordinates and had to be shrunk; F is that of the shrunk probes, as a rule "
+                "below the truth: save more tokens, or reduce the states' dimension",
+            )
+        )
+    if min(float(probed.rows.error_upper.mean()), float(probed.rows.error_lower.mean())) >= cap:
+        found.append(
+            Diagnostic(
+                code="no-signal",
+                severity="warning",
+                message="neither layer's probe predicts the target better than its mean, on "
+                f"{probed.per_fit:,} samples to learn from; a small F then means that nothing "
+                "was found, not that the layers agree: save more tokens or take another target",
+            )
+        )
+    if not probed.kept_class:
+        found.append(
+            Diagnostic(
+                code="rare-class",
+                severity="warning",
+                message="a class of the target does not occur in every fold, so some probes have "
+                "not seen it; merge or leave out rare classes",
+            )
+        )
+    x, y = pair.x_lower, pair.x_upper
+    if x is not None and y is not None and x.shape == y.shape and np.array_equal(x, y):
+        found.append(
+            Diagnostic(
+                code="identical-layers",
+                severity="info",
+                message="both layers hold the same states, so F is exactly 0",
+            )
+        )
+    return tuple(found)
+
+
+def _ingredients(pair: LayerPair) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    if pair.x_lower is None or pair.x_upper is None:
+        raise InputError(
+            f"layers {pair.label} carry no token states, which the functional measure needs; "
+            "extract with --tokens"
+        )
+    if pair.target is None:
+        raise InputError(
+            f"layers {pair.label} carry no target, and functional redundancy is about a target; "
+            "give one value per token (target=, or an answer per sample when extracting)"
+        )
+    for layer, x in ((pair.lower, pair.x_lower), (pair.upper, pair.x_upper)):
+        check_finite(x, f"layer {layer} of layers {pair.label}")
+    return pair.x_lower, pair.x_upper, pair.target
+
+
+def _nothing_to_measure(pair: LayerPair, target: NDArray[Any], folds: int) -> Diagnostic | None:
+    constant = state_diagnostics(pair)
+    if constant:
+        return replace(
+            constant[0],
+            severity="error",
+            message=f"{constant[0].message}; a constant predicts nothing",
+        )
+    if len(target) and bool(np.all(target == target[0])):
+        return Diagnostic(
+            code="constant-target",
+            severity="error",
+            message="the target has the same value for all tokens, so there is nothing to "
+            "predict; give a target that varies",
+        )
+    units = pair.n_groups
+    if units < 2 * folds:
+        what = "tokens" if pair.groups is None else "groups (images)"
+        return Diagnostic(
+            code="few-groups",
+            severity="error",
+            message=f"{units} {what} cannot be split into {folds} folds of at least 2; collect "
+            f"at least {max(FEW_GROUPS, 2 * folds)}",
+        )
+    return None
+
+
+def _without(pair: LayerPair, reason: Diagnostic, seed: int) -> Reading:
+    nothing = Estimate(
+        value=None,
+        unit=SPEC.unit,
+        kind="estimate",
+        n=pair.n,
+        method="split-probe product, not run",
+        seed=seed,
+        diagnostics=(reason,),
+    )
+    return Reading(estimate=nothing, extras={c.key: nothing for c in SPEC.columns})
