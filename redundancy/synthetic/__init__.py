@@ -25,7 +25,8 @@ from redundancy.synthetic.counterexamples import (
     sphere_tip,
 )
 from redundancy.synthetic.finite import FiniteLaw, binary_chain, random_chain
-from redundancy.synthetic.gaussian import GaussianChain, GaussianCosine
+from redundancy.synthetic.gaussian import GaussianChain
+from redundancy.synthetic.gaussian_cosine import GaussianCosine
 from redundancy.synthetic.network import EarlyExit, LateEntry, LinearNetwork
 from redundancy.synthetic.sphere import VonMisesFisher
 

@@ -1,10 +1,9 @@
-"""Linear-Gaussian layers, in which everything but the cosine has a closed form."""
+"""Linear-Gaussian layers and target: every information and error in closed form."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike
 from estimators import InputError
 from redundancy.synthetic._samples import Array, Samples
 
-__all__ = ["GaussianChain", "GaussianCosine"]
+__all__ = ["GaussianChain"]
 
 
 def _matrix(a: ArrayLike, name: str, shape: tuple[int | None, int | None]) -> Array:
@@ -290,97 +289,4 @@ class GaussianChain:
             "w_prime",
             "tr_cov_z",
         )
-        return MappingProxyType({name: float(getattr(self, name)) for name in names})
-
-
-@dataclass(frozen=True)
-class GaussianCosine:
-    r"""Isotropic Gaussian layers, whose cosine distance is known.
-
-    .. math:: X' \sim N(0, I_d), \qquad X = a X' + \sqrt{1 - a^2}\, W
-
-    Parameters
-    ----------
-    d : int
-        Dimension, at least 2.
-    a : float in (-1, 1)
-        Correlation of each coordinate.
-
-    Examples
-    --------
-    >>> pair = GaussianCosine(d=3, a=0.9)
-    >>> round(pair.geometric, 9), round(pair.p_close(0.05), 9)
-    (0.146019371, 0.435577287)
-    """
-
-    d: int
-    a: float
-
-    def __post_init__(self) -> None:
-        if self.d < 2 or not -1.0 < self.a < 1.0:
-            raise InputError(f"d is {self.d} and a {self.a}; give d >= 2 and -1 < a < 1")
-
-    def sample(self, n: int, *, seed: int = 0) -> Samples:
-        """Draw n independent samples; the target is the first coordinate of the upper layer."""
-        rng = np.random.default_rng(seed)
-        lower = rng.normal(size=(n, self.d))
-        upper = self.a * lower + math.sqrt(1 - self.a**2) * rng.normal(size=(n, self.d))
-        return Samples(x_lower=lower, x_upper=upper, target=upper[:, :1])
-
-    @property
-    def mean_cos(self) -> float:
-        """E cos of the two states."""
-        from scipy.special import gammaln, hyp2f1
-
-        d = self.d
-        ratio = math.exp(2 * float(gammaln((d + 1) / 2) - gammaln(d / 2)))
-        return 2 * self.a / d * ratio * float(hyp2f1(0.5, 0.5, d / 2 + 1, self.a**2))
-
-    @property
-    def geometric(self) -> float:
-        """E rho."""
-        return 1.0 - self.mean_cos
-
-    def p_close(self, t: float) -> float:
-        """P[rho <= t], by quadrature of the density of a correlation coefficient."""
-        from scipy.integrate import quad
-        from scipy.special import gammaln, hyp2f1
-
-        if t <= 0.0:
-            return 0.0
-        d, a = self.d, self.a
-        log_c = math.log(d - 1.0) + float(gammaln(d) - gammaln(d + 0.5))
-        log_c += 0.5 * d * math.log1p(-a * a) - 0.5 * math.log(2 * math.pi)
-
-        # Over the angle rather than the cosine, whose density is infinite at the ends for d = 2.
-        def density(angle: float) -> float:
-            r = math.cos(angle)
-            series = 0.5 * float(hyp2f1(0.5, 0.5, d + 0.5, 0.5 * (1 + a * r)))
-            log_rest = -(d - 0.5) * math.log1p(-a * r)
-            if d > 2:
-                sine = math.sin(angle)
-                if sine <= 0.0:
-                    return 0.0
-                log_rest += (d - 2) * math.log(sine)
-            return 2.0 * series * math.exp(log_c + log_rest)
-
-        end = math.acos(max(1.0 - t, -1.0))
-        peak = min(math.acos(max(min(a, 1.0), -1.0)), end)
-        value = quad(density, 0.0, end, points=[peak], epsabs=1e-13, epsrel=1e-11, limit=400)[0]
-        return min(float(value), 1.0)
-
-    @property
-    def mutual_information(self) -> float:
-        """I(X; X') of the states before normalisation, in nats."""
-        return -0.5 * self.d * math.log1p(-self.a * self.a)
-
-    @property
-    def sq_dist(self) -> float:
-        """E|X - X'|^2 before normalisation."""
-        return 2.0 * self.d * (1.0 - self.a)
-
-    @property
-    def truth(self) -> Mapping[str, float]:
-        """Every known quantity by name."""
-        names = ("mean_cos", "geometric", "mutual_information", "sq_dist")
         return MappingProxyType({name: float(getattr(self, name)) for name in names})

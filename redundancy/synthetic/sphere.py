@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from estimators import InputError
+from redundancy.synthetic._quadrature import gauss_legendre, window
 from redundancy.synthetic._samples import Array, Samples
 
 __all__ = ["VonMisesFisher"]
@@ -25,7 +26,7 @@ class VonMisesFisher:
 
     Both layers are uniform, and Z = <m, X> for a fixed unit vector m makes X' - X - Z a Markov
     chain. All quantities are integrals over the angle, taken by Gauss-Legendre quadrature around
-    the density's peak (relative error below 1e-10 for d up to 8192).
+    the density's peak (relative error below 1e-12 for d up to 8192).
 
     Parameters
     ----------
@@ -94,20 +95,7 @@ class VonMisesFisher:
                 m + math.hypot(m, 2 * self.kappa)
             )
             peak = 2 * math.asin(math.sqrt(min(gap / 2, 1.0)))
-        top = float(self._exponent(np.array(peak)))
-
-        def edge(inside: float, outside: float) -> float:
-            if float(self._exponent(np.array(outside))) > top - 60:
-                return outside
-            for _ in range(100):
-                middle = 0.5 * (inside + outside)
-                if float(self._exponent(np.array(middle))) > top - 60:
-                    inside = middle
-                else:
-                    outside = middle
-            return outside
-
-        return edge(peak, 0.0), edge(peak, math.pi), top
+        return window(self._exponent, peak)
 
     def _integral(self, kind: Literal["mass", "rho"], end: float = math.pi) -> float:
         """Integral of the scaled density, or of rho times it, over angles up to `end`."""
@@ -115,12 +103,11 @@ class VonMisesFisher:
         high = min(high, end)
         if high <= low:
             return 0.0
-        nodes, weights = np.polynomial.legendre.leggauss(256)
-        angle = low + 0.5 * (high - low) * (nodes + 1)
+        angle, weights = gauss_legendre(low, high)
         density = np.exp(self._exponent(angle) - top)
         if kind == "rho":
             density = density * 2 * np.sin(angle / 2) ** 2
-        return float(0.5 * (high - low) * (weights @ density))
+        return float(weights @ density)
 
     @property
     def geometric(self) -> float:
@@ -146,11 +133,25 @@ class VonMisesFisher:
         """I(X; X') in nats."""
         from scipy.special import betaln
 
+        # I = kappa E cos - log of the mean of e^{kappa cos} under the uniform law, whose angle has
+        # density sin^{d-2} / B(1/2, (d-1)/2).
+        if self.kappa <= math.sqrt(self.d):
+            return self._weak_information()
         _, _, top = self._window()
-        # log of the mean of e^{kappa (cos - 1)} under the uniform law, whose angle has density
-        # sin^{d-2} / B(1/2, (d-1)/2).
         log_mean = top + math.log(self._integral("mass")) - float(betaln(0.5, (self.d - 1) / 2))
         return -self.kappa * self.geometric - log_mean
+
+    def _weak_information(self) -> float:
+        """The same where it may be tiny: by symmetry of cos, as sums of terms of one sign."""
+        uniform = VonMisesFisher(self.d, 1e-300)
+        low, high, top = uniform._window()
+        angle, weights = gauss_legendre(low, high)
+        weights = weights * np.exp(uniform._exponent(angle) - top)
+        weights /= weights.sum()
+        cos = np.cos(angle)
+        growth = float(weights @ (2 * np.sinh(self.kappa * cos / 2) ** 2))
+        mean_cos = float(weights @ (cos * np.sinh(self.kappa * cos))) / (1 + growth)
+        return self.kappa * mean_cos - math.log1p(growth)
 
     @property
     def functional(self) -> float:

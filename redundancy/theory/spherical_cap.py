@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from estimators import InputError
+from redundancy.theory._gamma import gamma_ratio
 
 __all__ = ["log_spherical_cap"]
 
@@ -103,19 +104,7 @@ def _log_cap(d: int, t: float) -> float:
 
 def _factor(a: float, t: float, u: float) -> float:
     """I_z(a, 1/2) divided by z**a, for t below 1."""
-    return abs(u) * _gamma_ratio(a) / math.sqrt(math.pi) * _continued_fraction(a, t * (2.0 - t))
-
-
-def _gamma_ratio(a: float) -> float:
-    """Gamma(a + 1/2) / Gamma(a + 1), without the cancellation of two large log-gammas."""
-    if a < 100.0:
-        return math.gamma(a + 0.5) / math.gamma(a + 1.0)
-    # Gamma(a + 1/2) / Gamma(a) by its asymptotic series; the first term left out is below 1e-16.
-    r = 1.0 / a
-    series = 1.0 + r * (
-        -1 / 8 + r * (1 / 128 + r * (5 / 1024 + r * (-21 / 32768 - r * 399 / 262144)))
-    )
-    return math.sqrt(a) * series / a
+    return abs(u) * gamma_ratio(a) / math.sqrt(math.pi) * _continued_fraction(a, t * (2.0 - t))
 
 
 def _continued_fraction(a: float, x: float) -> float:

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -95,7 +96,7 @@ def test_gaussian_cosine_vectors():
         assert pair.p_close(case["t"]) == pytest.approx(case["P_close"], rel=1e-8)
 
 
-@pytest.mark.parametrize(("d", "a"), [(2, 0.7), (5, -0.5), (40, 0.99)])
+@pytest.mark.parametrize(("d", "a"), [(2, 0.7), (5, -0.5), (40, 0.99), (768, 0.97)])
 def test_gaussian_cosine_samples(d, a):
     pair = synthetic.GaussianCosine(d, a)
     rho = cosine_distance(pair.sample(20_000, seed=1))
@@ -103,7 +104,23 @@ def test_gaussian_cosine_samples(d, a):
     t = float(np.quantile(rho, 0.4))
     within(rho <= t, pair.p_close(t))
     assert pair.p_close(2.0) == pytest.approx(1.0, abs=1e-9)
+    assert pair.p_close(1.999999) == pytest.approx(1.0, abs=1e-3)
     assert pair.p_close(0.0) == 0.0
+
+
+@pytest.mark.parametrize(("d", "a"), [(768, 0.97), (4096, 0.95), (4096, 0.9999), (21, 0.9)])
+def test_gaussian_cosine_at_the_width_of_a_model(d, a):
+    pair = synthetic.GaussianCosine(d, a)
+    with mpmath.workdps(40):
+        half = mpmath.mpf(1) / 2
+        ratio = mpmath.gamma(mpmath.mpf(d + 1) / 2) / mpmath.gamma(mpmath.mpf(d) / 2)
+        series = mpmath.hyp2f1(half, half, mpmath.mpf(d) / 2 + 1, mpmath.mpf(a) ** 2)
+        mean_cos = float(2 * mpmath.mpf(a) / d * ratio**2 * series)
+    assert pair.mean_cos == pytest.approx(mean_cos, rel=1e-13)
+    # The quadrature's mean of rho is the closed form's.
+    t = np.linspace(0, 8 * pair.geometric, 161)
+    far = 1 - np.array([pair.p_close(x) for x in t])
+    assert np.trapezoid(far, t) == pytest.approx(pair.geometric, rel=1e-4)
 
 
 def test_von_mises_fisher_vectors():
@@ -128,10 +145,28 @@ def test_von_mises_fisher_in_three_dimensions_has_closed_forms(kappa):
         assert pair.mutual_information == pytest.approx(exact, rel=1e-8)
     else:
         assert pair.mean_cos == pytest.approx(kappa / 3, rel=1e-6)
-        assert pair.mutual_information == pytest.approx(kappa**2 / 6, rel=1e-4)
+        series = kappa**2 / 6 - kappa**4 / 60
+        assert pair.mutual_information == pytest.approx(series, rel=1e-9)
     for t in (1e-7, 1e-3, 0.5, 1.9):
         exact = math.expm1(-kappa * t) / math.expm1(-2 * kappa)
         assert pair.p_close(t) == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize("d", [2, 8, 768, 8192])
+@pytest.mark.parametrize("ratio", [1e-5, 0.01, 1.0])
+def test_von_mises_fisher_against_fifty_digits(d, ratio):
+    kappa = ratio * d
+    pair = synthetic.VonMisesFisher(d, kappa)
+    with mpmath.workdps(50):
+        nu, k = mpmath.mpf(d) / 2, mpmath.mpf(kappa)
+        bessel = mpmath.besseli(nu - 1, k)
+        mean_cos = mpmath.besseli(nu, k) / bessel
+        log_c = (nu - 1) * mpmath.log(k) - nu * mpmath.log(2 * mpmath.pi) - mpmath.log(bessel)
+        log_area = mpmath.log(2) + nu * mpmath.log(mpmath.pi) - mpmath.loggamma(nu)
+        information = float(k * mean_cos + log_c + log_area)
+        geometric = float(1 - mean_cos)
+    assert pair.geometric == pytest.approx(geometric, rel=1e-12)
+    assert pair.mutual_information == pytest.approx(information, rel=2e-12)
 
 
 @pytest.mark.parametrize(
