@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from estimators._arrays import to_numpy
 from estimators._errors import InputError
 
 __all__ = ["as_joint", "as_marginals"]
@@ -15,13 +16,13 @@ FloatArray = NDArray[np.float64]
 _SUM_TOLERANCE = 1e-9
 
 
-def _checked(p: ArrayLike, name: str, axes: str) -> FloatArray:
-    try:
-        array = np.asarray(p, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+def _checked(p: object, name: str, axes: str) -> FloatArray:
+    given = to_numpy(p, name)
+    if given.dtype.kind not in "fiub":
         raise InputError(
-            f"{name} is no array of numbers ({error}); it must be an array {name}[{axes}]"
-        ) from error
+            f"{name} has dtype {given.dtype}; it must be an array of real numbers {name}[{axes}]"
+        )
+    array = given.astype(np.float64)
     rank = axes.count(",") + 1
     if array.ndim != rank:
         raise InputError(

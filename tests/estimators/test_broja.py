@@ -308,7 +308,8 @@ def _with(value: float) -> np.ndarray:
         (lambda: broja_pid(GOOD * (1 + 1e-8)), r"1e-08 off 1"),
         (lambda: broja_pid(GOOD[0] * 2), r"2 axes of shape \(2, 2\)"),
         (lambda: broja_pid(np.zeros((0, 2, 2))), "at least one symbol"),
-        (lambda: broja_pid([["a"]]), "no array of numbers"),
+        (lambda: broja_pid([["a"]]), "dtype <U1"),
+        (lambda: broja_pid(GOOD * 1j), "dtype complex128"),
         (lambda: broja_pid(), "exactly one of"),
         (lambda: broja_pid(GOOD, p_zx=GOOD[0]), "exactly one of"),
         (lambda: broja_pid(p_zx=GOOD.sum(axis=2)), "p_zy is missing"),
@@ -330,6 +331,42 @@ def _with(value: float) -> np.ndarray:
 def test_bad_input_is_one_clear_sentence(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 5), (3, 1, 4), (3, 4, 1), (5, 1, 1)])
+def test_single_symbols(shape):
+    p = np.random.default_rng(0).dirichlet(np.ones(int(np.prod(shape)))).reshape(shape)
+    pid = broja_pid(p)
+    assert_sound(pid, p)
+    assert pid.unique_x == pytest.approx(information(p.sum(axis=2)), abs=1e-12)
+    assert pid.unique_y == pytest.approx(information(p.sum(axis=1)), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["cells", "pairs"])
+def test_both_factorisations_solve_the_same_system(kind):
+    from estimators import _broja_linear as linear
+    from estimators._broja_presolve import presolve
+
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(180)).reshape(5, 6, 6)
+    program, _ = presolve(p.sum(axis=2), p.sum(axis=1))
+    weights = rng.random(len(program.ia))
+    weights /= program.to_pairs(weights)[program.pair]
+    nu = rng.random(program.n_pairs)
+    c = nu * (1 / rng.uniform(0.01, 2.0, size=len(nu)) - 1)
+    assert (c < 0).any()
+    matrix = (linear.CellMatrix if kind == "cells" else linear.PairMatrix)(program)
+    assert matrix.factor(weights, nu, c)
+    wanted = rng.normal(size=len(program.a)), rng.normal(size=len(program.b))
+
+    def times(da, db):
+        u = da[program.ia] + db[program.ib]
+        along = program.to_pairs(weights * u)
+        return program.to_cells(weights * ((nu[program.pair]) * u + (c * along)[program.pair]))
+
+    right = times(*wanted)
+    left = times(*matrix.solve(*right))
+    assert max(np.abs(a - b).max() for a, b in zip(left, right, strict=True)) < 1e-9
 
 
 def test_a_sum_within_rounding_is_renormalised():
