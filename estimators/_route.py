@@ -27,6 +27,7 @@ __all__ = ["CANDIDATES", "NEIGHBOUR_BRANCHES", "Candidate", "ksg_local"]
 Float = npt.NDArray[np.float64]
 Fold = npt.NDArray[np.bool_]
 K = 3
+_SCREENED = 40
 NONE: Float = np.empty(0)
 
 
@@ -57,9 +58,14 @@ def _entropy_local(x: Float, k: int = K) -> Float:
 
 def gaussian(x: Side, y: Side, fold: Fold, seed: int) -> Float:
     """Gaussian copula of the coordinates; overcounts on manifolds, so not for those."""
-    if x.manifold or y.manifold or x.rank + y.rank > len(fold) / 4:
+    if x.manifold or y.manifold or _spread_thin(x, y) or x.rank + y.rank > len(fold) / 4:
         return NONE
     return gaussian_copula(x.normal(), y.normal())
+
+
+def _spread_thin(x: Side, y: Side) -> bool:
+    """Few dimensions carry nearly everything; a copula of all would add the noise of the rest."""
+    return (x.thin or y.thin) and x.rank + y.rank > 40
 
 
 def student(x: Side, y: Side, fold: Fold, seed: int) -> Float:
@@ -72,14 +78,50 @@ def student(x: Side, y: Side, fold: Fold, seed: int) -> Float:
 def canonical(x: Side, y: Side, fold: Fold, seed: int) -> Float:
     """Held-out ridge CCA, with no more pairs than a manifold has dimensions."""
     wide = x.rank + y.rank > len(fold) / 4
-    if not wide and not x.manifold and not y.manifold:
+    if not (wide or x.manifold or y.manifold or _spread_thin(x, y)):
         return NONE
     return linear_information(x.scores, y.scores, fold, min(x.pairs, y.pairs), seed=seed)[0]
 
 
+def screened(x: Side, y: Side, fold: Fold, seed: int) -> Float:
+    """Gaussian copula of the few coordinates that correlate across, chosen on other samples.
+
+    Finds sparse dependence among thousands of coordinates, where CCA drowns. Not for sides near few
+    dimensions, whose ranks overcount.
+    """
+    if x.thin or y.thin or x.rank + y.rank <= len(fold) / 4:
+        return NONE
+    a, b = normal_scores(x.standard), normal_scores(y.standard)
+    local = np.zeros(len(fold))
+    for inside in (fold, ~fold):
+        train = int((~inside).sum())
+        cross = np.abs(a[~inside].T @ b[~inside]) / train
+        # The largest of so many chance correlations stays below this.
+        limit = math.sqrt(2.2 * math.log(cross.size) / train)
+        i, j = np.nonzero(cross > limit)
+        strongest = np.argsort(-cross[i, j], kind="stable")
+        rows = _leading(i[strongest], _SCREENED)
+        columns = _leading(j[strongest], _SCREENED)
+        if len(rows) == 0:
+            continue
+        part = gaussian_copula(
+            normal_scores(a[inside][:, rows]), normal_scores(b[inside][:, columns])
+        )
+        if len(part) == 0:
+            return NONE
+        local[inside] = part
+    return local
+
+
+def _leading(indices: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+    """The first `most` distinct values, in order of appearance."""
+    _, first = np.unique(indices, return_index=True)
+    return np.asarray(indices[np.sort(first)[:most]])
+
+
 def _geometry(side: Side) -> Float:
-    """What neighbours are sought in: normal scores, or on a manifold its own metric."""
-    if side.manifold:
+    """What neighbours are sought in: normal scores, or, near few dimensions, their own metric."""
+    if side.thin:
         return np.asarray(side.scores / side.scores.std())
     return side.normal()
 
@@ -192,6 +234,7 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("Gaussian copula", True, gaussian),
     Candidate("Student copula", True, student),
     Candidate("held-out CCA", True, canonical),
+    Candidate("screened copula", True, screened),
     Candidate("copula KSG", False, neighbours),
     Candidate("residual form", False, residual),
     Candidate("kernel CCA and KSG", False, kernel, margin=3.0),

@@ -35,13 +35,15 @@ class Side:
         TwoNN dimension, put right for its shortfall on Gaussians.
     manifold : bool
         The samples fill far fewer dimensions than a Gaussian with the same spectrum would.
+    standard : array, shape (n, d)
+        The standardised coordinates, constants dropped.
     """
 
     scores: Float
     coordinates: Float
     dimension: float
     manifold: bool
-    columns: int
+    standard: Float
 
     @property
     def rank(self) -> int:
@@ -55,12 +57,22 @@ class Side:
 
     @property
     def filled(self) -> float:
-        """Dimensions that nearest neighbours see: those of the manifold, else the rank."""
-        return self.dimension if self.manifold else float(self.rank)
+        """Dimensions that nearest neighbours see."""
+        return self.dimension
+
+    @property
+    def thin(self) -> bool:
+        """The samples keep close to far fewer dimensions than their rank, curved or straight."""
+        return self.manifold or self.dimension < 0.5 * self.rank
 
     def take(self, rows: npt.NDArray[np.int64]) -> Side:
         """Return the same side with some of its samples."""
-        return replace(self, scores=self.scores[rows], coordinates=self.coordinates[rows])
+        return replace(
+            self,
+            scores=self.scores[rows],
+            coordinates=self.coordinates[rows],
+            standard=self.standard[rows],
+        )
 
     def normal(self) -> Float:
         """Normal scores of the copula coordinates."""
@@ -75,16 +87,21 @@ def study(x: FloatArray, rng: np.random.Generator) -> Side:
     n, rank = scores.shape
     if rank == 1:
         coordinates = z if z.shape[1] == 1 else basis * np.sqrt(n)
-        return Side(scores, coordinates, 1.0, False, x.shape[1])
+        return Side(scores, coordinates, 1.0, False, z)
     coordinates = z if z.shape[1] == rank else basis * np.sqrt(n)
     rows = np.arange(n) if n <= _TWONN_SAMPLES else rng.choice(n, _TWONN_SAMPLES, replace=False)
     own = _twonn(scores[rows])
     like = _twonn(rng.standard_normal((len(rows), rank)) * (scale / np.sqrt(n)))
     if own is None or like is None:
-        return Side(scores, coordinates, float(rank), False, x.shape[1])
+        return Side(scores, coordinates, float(rank), False, z)
     # On Gaussians TwoNN reads 7.9 of 8 dimensions and 24 of 32.
     calibrated = min(own + 0.0135 * own * own, float(rank))
-    return Side(scores, coordinates, calibrated, own < MANIFOLD_RATIO * like, x.shape[1])
+    side = Side(scores, coordinates, calibrated, own < MANIFOLD_RATIO * like, z)
+    if side.thin:
+        # Ranks bend nearly collinear coordinates apart, and a copula counts the bends as news;
+        # principal scores keep what is large and what is noise in different coordinates.
+        return replace(side, coordinates=basis * np.sqrt(n))
+    return side
 
 
 def _twonn(x: Float) -> float | None:

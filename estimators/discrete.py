@@ -57,7 +57,8 @@ def discrete_entropy(
         Instead of `samples`: how often each state occurred.
     correction : str
         Bias correction: ``"miller-madow"``, ``"plug-in"``, ``"grassberger"``, ``"chao-shen"``,
-        ``"chao-wang-jost"``, ``"nsb"`` or ``"jackknife"``. Chao-Wang-Jost and Chao-Shen lose least on long-tailed laws.
+        ``"chao-wang-jost"``, ``"nsb"`` or ``"jackknife"``. Chao-Wang-Jost and Chao-Shen lose
+        least on long-tailed laws.
     n_states : int, optional
         Size of the alphabet, used by ``"nsb"`` alone; by default estimated (Chao 1984).
     groups : array, shape (n,), optional

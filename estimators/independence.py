@@ -182,7 +182,7 @@ def n_scaling(
     slope, limit = np.polyfit(1.0 / sizes, list(curve.values()), 1, w=np.sqrt(sizes))
     bias = curve[n] - float(limit)
     found: tuple[Diagnostic, ...] = ()
-    if abs(bias) > 0.1 * max(abs(curve[n]), 0.1):
+    if abs(bias) > 0.03:
         found = (
             Diagnostic(
                 code="drift",

@@ -56,8 +56,8 @@ def mutual_information(
 
     1. *Reduce*: drop constant coordinates, standardise, project on the numerical rank, find the
        intrinsic dimension of each side.
-    2. *Base*: the largest of a Gaussian copula, Student copulas and held-out ridge CCA, where
-       they apply.
+    2. *Base*: the largest of a Gaussian copula, Student copulas, held-out ridge CCA and a copula
+       of screened coordinates, where they apply.
     3. *Alternatives*: copula-KSG extrapolated along n, a residual form for additive noise, and KSG
        on held-out kernel-CCA variates. One of them is taken only if it exceeds the base by more
        than twice (kernel CCA: three times) the noise of the difference.
@@ -211,7 +211,7 @@ def _interval(
     label = f" ({winner.candidate.name}, choice of branch held fixed)"
     if sides[0].filled + sides[1].filled > 4:
         label += "; covers the estimator's expectation, the information is likely larger"
-    if winner.candidate.name == "held-out CCA":
+    if winner.candidate.name in ("held-out CCA", "screened copula"):
         # Refitting thousands of directions ten times is minutes; given the held-out variates the
         # local terms are the influence function of a Gaussian information.
         terms = winner.local - winner.value
@@ -301,7 +301,7 @@ def _doubts(
             "the value is that of at most three pairs of learned nonlinear variates; the "
             "information of all coordinates can only be larger",
         )
-    if name == "held-out CCA":
+    if name in ("held-out CCA", "screened copula"):
         wide = x.rank + y.rank > n / 4
         say(
             "reduced",
@@ -309,7 +309,7 @@ def _doubts(
             (
                 f"{x.rank} + {y.rank} dimensions are too many for {n} samples to use at once, so "
                 if wide
-                else "the samples lie near a curved surface, so "
+                else "the samples keep close to far fewer dimensions than they have, so "
             )
             + "the value is that of a few directions fitted on other samples; read it as 'likely "
             "at least', and use more samples to see weaker directions",
