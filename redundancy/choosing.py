@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from estimators import InputError
 from redundancy import risk
+from redundancy.planning import Kind, propose
 from redundancy.results import Results
 from redundancy.run import estimate
 from redundancy.store import ActivationStore
@@ -20,7 +22,7 @@ from vlm.plan import SkipPlan
 if TYPE_CHECKING:
     from vlm.evaluate import Evaluation
 
-__all__ = ["Choice", "certify", "readings"]
+__all__ = ["Choice", "candidates", "certify", "readings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,25 +34,33 @@ class Choice:
     plan : SkipPlan
         The certified plan that saves most; one that skips nothing if none was certified. Its
         evidence carries the certificate.
-    certificate : RiskCertificate
+    alpha, delta : float
+        Share of answers that may change, and probability that the certificate is wrong.
+    certificates : tuple of RiskCertificate
+        One per kind of plan.
     tried : tuple of Evaluation
         The plans that were run, in order.
     """
 
     plan: SkipPlan
-    certificate: risk.RiskCertificate
+    alpha: float
+    delta: float
+    certificates: tuple[risk.RiskCertificate, ...]
     tried: tuple[Evaluation, ...]
 
     @property
     def sentence(self) -> str:
         """What is certified, and on what, in one or two sentences."""
-        found = self.certificate
-        if found.chosen is None:
-            return found.message
+        certified = {plan for c in self.certificates for plan in c.certified}
+        if not certified:
+            return " ".join(
+                dict.fromkeys(c.message[:1].upper() + c.message[1:] for c in self.certificates)
+            )
+        n_images = self.certificates[0].n_groups
         return (
-            f"{self.plan.describe()} It changes at most {found.alpha:.0%} of the answers, with "
-            f"{1 - found.delta:.0%} confidence: {len(found.certified)} of {len(found.order)} plans "
-            f"tried passed on {found.n_groups} images that had no part in proposing them."
+            f"{self.plan.describe()} It changes at most {self.alpha:.0%} of the answers, with "
+            f"{1 - self.delta:.0%} confidence: {len(certified)} of {len(self.tried)} plans tried "
+            f"passed on {n_images} images that had no part in proposing them."
         )
 
 
@@ -88,6 +98,35 @@ def readings(store: ActivationStore, *, ci: float | None = 0.95, seed: int = 0) 
     return Results(found)
 
 
+def candidates(
+    found: Results,
+    n_layers: int,
+    *,
+    kinds: Sequence[Kind] = ("late", "exit", "window", "ends"),
+    thresholds: Mapping[str, float] | None = None,
+    model_type: str | None = None,
+    max_plans: int | None = None,
+) -> list[SkipPlan]:
+    """Propose every plan of some kinds, each kind safest first, for `certify` to try.
+
+    Thresholds mark plans but exclude none: what is certified decides.
+    """
+    return [
+        plan
+        for kind in kinds
+        for plan in propose(
+            found,
+            n_layers,
+            thresholds=thresholds,
+            kinds=(kind,),
+            within=False,
+            pareto=False,
+            max_plans=max_plans,
+            model_type=model_type,
+        )
+    ]
+
+
 def certify(
     model: Any,
     processor: Any,
@@ -103,10 +142,11 @@ def certify(
 ) -> Choice:
     """Run plans on held-out data, safest first, and return the certified one that saves most.
 
-    The loss of a sample is 1 where the plan changes the model's answer. Plans are tested in the
-    given order until one fails (a fixed sequence, Angelopoulos et al. 2021), so that the
-    statement "the plan changes at most a share alpha of answers" is wrong with probability at most
-    delta, however many plans were proposed.
+    The loss of a sample is 1 where the plan changes the model's answer. The plans of each kind
+    (their evidence says which) are a sequence of their own, tested in the given order at delta
+    divided by the number of kinds until one fails (Angelopoulos et al. 2021): "the plan changes at
+    most a share alpha of answers" is wrong with probability at most delta, however many plans were
+    proposed. A sequence that a misleading measure ordered badly then costs nothing to the others.
 
     Parameters
     ----------
@@ -148,42 +188,81 @@ def certify(
         nll=False,
     )
     full = run()
-    losses: dict[str, np.ndarray[Any, Any]] = {}
-    savings: dict[str, float] = {}
-    named: dict[str, SkipPlan] = {}
-    tried: list[Evaluation] = []
-    for number, plan in enumerate(plans, start=1):
-        name = plan.describe().rstrip(".")
-        evaluation = run(plan, baseline=full)
-        tried.append(evaluation)
-        named[name] = plan
-        losses[name] = 1.0 - _known(evaluation.agrees)
-        savings[name] = 1.0 - float(evaluation.prefill_flops.sum() / full.prefill_flops.sum())
-        certificate = risk.certify_plans(
-            losses,
-            alpha=alpha,
-            delta=delta,
-            order=list(losses),
-            groups=list(full.groups),
-            savings=savings,
-            used_groups=used_groups,
-        )
-        if progress is not None:
-            progress(number, len(plans))
-        if name not in certificate.certified:
-            # A fixed sequence ends at its first failure; later plans can no longer be certified.
-            break
-    chosen = certificate.chosen
-    plan = named[chosen] if isinstance(chosen, str) else SkipPlan(plans[0].n_layers)
-    evidence = {**(plan.evidence or {}), "certificate": certificate.to_dict()}
+    tried: dict[SkipPlan, Evaluation] = {}
+    certificates: list[risk.RiskCertificate] = []
+    chains = _chains(plans)
+    done = 0
+    for chain in chains:
+        losses: dict[str, NDArray[np.float64]] = {}
+        savings: dict[str, float] = {}
+        for plan in chain:
+            if plan not in tried:
+                tried[plan] = run(plan, baseline=full)
+            evaluation = tried[plan]
+            name = _name(plan)
+            losses[name] = 1.0 - _known(evaluation.agrees)
+            savings[name] = _saving(evaluation, full)
+            certificate = risk.certify_plans(
+                losses,
+                alpha=alpha,
+                delta=delta / len(chains),
+                order=list(losses),
+                groups=list(full.groups),
+                savings=savings,
+                used_groups=used_groups,
+            )
+            done += 1
+            if progress is not None:
+                progress(done, len(plans))
+            if name not in certificate.certified:
+                # A fixed sequence ends at its first failure; later plans cannot be certified.
+                break
+        done = sum(len(c) for c in chains[: len(certificates) + 1])
+        certificates.append(certificate)
+    named = {_name(plan): plan for plan in tried}
+    passed = [str(plan) for c in certificates for plan in c.certified]
+    if passed:
+        plan = max((named[name] for name in passed), key=lambda p: _saving(tried[p], full))
+    else:
+        plan = SkipPlan(plans[0].n_layers)
+    evidence = {
+        **(plan.evidence or {}),
+        "certificate": {
+            "alpha": alpha,
+            "delta": delta,
+            "n": certificates[0].n,
+            "n_groups": certificates[0].n_groups,
+            "certified": sorted(set(passed)),
+            "chosen": _name(plan) if passed else None,
+            "sequences": [c.to_dict() for c in certificates],
+        },
+    }
     return Choice(
         plan=replace(plan, model_type=plans[0].model_type, evidence=evidence),
-        certificate=certificate,
-        tried=tuple(tried),
+        alpha=alpha,
+        delta=delta,
+        certificates=tuple(certificates),
+        tried=tuple(tried.values()),
     )
 
 
-def _known(agrees: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
+def _name(plan: SkipPlan) -> str:
+    return plan.describe().rstrip(".")
+
+
+def _chains(plans: Sequence[SkipPlan]) -> list[list[SkipPlan]]:
+    """Group plans by their kind, in order of first appearance."""
+    chains: dict[object, list[SkipPlan]] = {}
+    for plan in plans:
+        chains.setdefault((plan.evidence or {}).get("kind"), []).append(plan)
+    return list(chains.values())
+
+
+def _saving(evaluation: Evaluation, full: Evaluation) -> float:
+    return 1.0 - float(evaluation.prefill_flops.sum() / full.prefill_flops.sum())
+
+
+def _known(agrees: NDArray[np.float64] | None) -> NDArray[np.float64]:
     if agrees is None:
         raise InputError("an evaluation without a baseline says nothing of agreement")
     return agrees

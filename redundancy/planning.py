@@ -18,8 +18,8 @@ from vlm.plan import SkipPlan
 
 __all__ = ["DEFAULT_THRESHOLDS", "Evidence", "Kind", "gather", "propose"]
 
-Kind = Literal["late", "exit", "window", "off", "drop"]
-KINDS: tuple[Kind, ...] = ("late", "exit", "window", "off", "drop")
+Kind = Literal["late", "exit", "window", "ends", "off", "drop"]
+KINDS: tuple[Kind, ...] = ("late", "exit", "window", "ends", "off", "drop")
 
 DEFAULT_THRESHOLDS: Mapping[str, float] = {"vision_effect": 0.2, "geometric": 0.05}
 """Held against the upper end of each interval. They separated harmless from harmful blocks of one
@@ -70,9 +70,10 @@ def propose(
         Upper limits for ``vision_effect`` or ``var`` (each hidden block) and ``geometric`` (D[0, L]
         for late entry; each bypassed block otherwise). They replace `DEFAULT_THRESHOLDS`. The
         *upper end* of an interval must stay below.
-    kinds : sequence of {"late", "exit", "window", "off", "drop"}
-        Late entry; early exit; both, nested; arbitrary blocks without vision, nested; dropped
-        blocks, nested.
+    kinds : sequence of {"late", "exit", "window", "ends", "off", "drop"}
+        Late entry; early exit; both, nested, from the side that predicts less harm; both, nested,
+        one block from either end in turn (an order that no reading can mislead); arbitrary blocks
+        without vision, nested; dropped blocks, nested.
     within : bool
         Propose only plans within the thresholds; False proposes all and marks each, for sweeps and
         for certification of more than thresholds allow.
@@ -318,6 +319,19 @@ def _window(evidence: Evidence) -> list[_Candidate]:
     return out
 
 
+def _ends(evidence: Evidence) -> list[_Candidate]:
+    """Close the window from both sides in turn, the late side first: it rarely costs less."""
+    n, out = evidence.n_layers, []
+    entry, leave = 0, n
+    while leave - entry > 1:
+        if n - leave <= entry:
+            leave -= 1
+        else:
+            entry += 1
+        out.append(_Candidate("ends", frozenset([*range(entry), *range(leave, n)])))
+    return out
+
+
 def _nested(evidence: Evidence, kind: Literal["off", "drop"], most: int) -> list[_Candidate]:
     """Add the block that predicts least harm beside those already chosen, one at a time."""
     chosen: frozenset[int] = frozenset()
@@ -346,6 +360,7 @@ _CHAINS: Mapping[Kind, Callable[[Evidence], list[_Candidate]]] = {
     "late": _late,
     "exit": _exit,
     "window": _window,
+    "ends": _ends,
     "off": lambda evidence: _nested(evidence, "off", evidence.n_layers - 1),
     "drop": lambda evidence: _nested(evidence, "drop", evidence.n_layers // 2),
 }

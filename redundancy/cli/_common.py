@@ -27,6 +27,7 @@ __all__ = [
     "console",
     "print_json",
     "progress",
+    "quiet_libraries",
     "show",
 ]
 
@@ -57,6 +58,14 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 100
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+
+
+def quiet_libraries() -> None:
+    """Keep transformers' own bars and remarks off the terminal; errors still show."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def show(blocks: Iterable[RenderableType]) -> None:

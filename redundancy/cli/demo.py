@@ -17,7 +17,17 @@ from typing import Annotated, Any
 
 import typer
 
-from redundancy.cli._common import Fresh, Json, Quiet, Resume, Seed, print_json, progress, show
+from redundancy.cli._common import (
+    Fresh,
+    Json,
+    Quiet,
+    Resume,
+    Seed,
+    print_json,
+    progress,
+    quiet_libraries,
+    show,
+)
 from redundancy.cli._guarded import remember_out
 
 __all__ = ["command"]
@@ -39,6 +49,7 @@ def command(
     from redundancy.report.html import write_report
     from redundancy.run_folder import RunFolder
 
+    quiet_libraries()
     settings = {"seed": seed, "alpha": ALPHA, "delta": DELTA}
     folder = RunFolder.prepare(out, resume=resume, fresh=fresh, settings=settings)
     remember_out(out)

@@ -17,7 +17,16 @@ from typing import Annotated, Any
 
 import typer
 
-from redundancy.cli._common import Fresh, Json, Quiet, Resume, Seed, print_json, progress
+from redundancy.cli._common import (
+    Fresh,
+    Json,
+    Quiet,
+    Resume,
+    Seed,
+    print_json,
+    progress,
+    quiet_libraries,
+)
 from redundancy.cli._guarded import remember_out, say
 
 __all__ = ["command"]
@@ -64,6 +73,7 @@ def command(
     from redundancy.run import parse_layers
     from vlm.model import load
 
+    quiet_libraries()
     kept = parse_tokens(tokens)
     chosen = parse_layers(layers) if layers is not None else None
     loaded, processor = load(

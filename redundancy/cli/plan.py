@@ -17,7 +17,16 @@ from typing import Annotated, Any
 
 import typer
 
-from redundancy.cli._common import Fresh, Json, Quiet, Seed, print_json, progress, show
+from redundancy.cli._common import (
+    Fresh,
+    Json,
+    Quiet,
+    Seed,
+    print_json,
+    progress,
+    quiet_libraries,
+    show,
+)
 from redundancy.cli._guarded import say
 
 __all__ = ["command"]
@@ -40,7 +49,7 @@ def command(
     ] = 0.1,
     kind: Annotated[
         list[str] | None,
-        typer.Option("--kind", help="late, exit, window, off, drop; all by default."),
+        typer.Option("--kind", help="late, exit, window, ends, off, drop; all by default."),
     ] = None,
     max_effect: Annotated[
         float | None,
@@ -49,7 +58,9 @@ def command(
     max_distance: Annotated[
         float | None, typer.Option("--max-distance", help="Largest cosine distance bypassed.")
     ] = None,
-    max_plans: Annotated[int, typer.Option("--max-plans", help="Plans to propose.")] = 12,
+    max_plans: Annotated[
+        int, typer.Option("--max-plans", help="Plans to propose, of each kind.")
+    ] = 12,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Samples per forward.")] = 16,
     seed: Seed = 0,
     fresh: Fresh = False,
@@ -60,7 +71,7 @@ def command(
     from pathlib import Path
 
     from estimators import InputError
-    from redundancy.choosing import certify, readings
+    from redundancy.choosing import candidates, certify, readings
     from redundancy.planning import DEFAULT_THRESHOLDS, propose
     from redundancy.store import open_source
 
@@ -80,18 +91,17 @@ def command(
     with progress("measuring", quiet=quiet):
         found = readings(store, seed=seed)
     given: dict[str, Any] = {} if kind is None else {"kinds": tuple(kind)}
-    plans = propose(
-        found,
-        store.n_layers,
-        thresholds=thresholds,
-        within=model is None,
-        max_plans=max_plans,
-        model_type=store.info.get("model_type"),
-        **given,
-    )
+    given |= {"thresholds": thresholds, "max_plans": max_plans}
+    given["model_type"] = store.info.get("model_type")
+    if model is None:
+        plans = propose(found, store.n_layers, **given)
+    else:
+        plans = candidates(found, store.n_layers, **given)
     document: dict[str, Any] = {"proposed": [_row(p) for p in plans]}
     if model is not None and data is not None:
         from vlm.model import load, model_type
+
+        quiet_libraries()
 
         loaded, processor = load(model)
         with progress("certifying", quiet=quiet) as update:
@@ -110,7 +120,7 @@ def command(
 
         chosen = replace(choice.plan, model_type=model_type(loaded))
         sentence = choice.sentence
-        document["certificate"] = choice.certificate.to_dict()
+        document["certificate"] = (choice.plan.evidence or {})["certificate"]
     else:
         from vlm.plan import SkipPlan
 

@@ -19,7 +19,16 @@ from typing import Annotated, Any
 
 import typer
 
-from redundancy.cli._common import Fresh, Json, Out, Quiet, print_json, progress, show
+from redundancy.cli._common import (
+    Fresh,
+    Json,
+    Out,
+    Quiet,
+    print_json,
+    progress,
+    quiet_libraries,
+    show,
+)
 from redundancy.cli._guarded import remember_out
 
 __all__ = ["command"]
@@ -65,6 +74,7 @@ def command(
     from vlm.model import decoder_layers, load, model_type
     from vlm.plan import SkipPlan
 
+    quiet_libraries()
     if plan is None and not sweep:
         raise InputError(
             "nothing to apply: give --plan FILE, or --sweep late, exit, drop or single"

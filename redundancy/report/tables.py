@@ -94,9 +94,11 @@ def verdict_legend(rows: Sequence[PairResult], spec: MeasureSpec) -> str:
     threshold = rows[0].threshold
     if threshold is None or not any(r.verdict for r in rows):
         return unit
-    side, other = ("below", "above") if spec.redundant_when == "below" else ("above", "below")
+    above = spec.redundant_when == "above"
+    side, other = ("above", "below") if above else ("below", "above")
+    name = "1 - ε" if above else "ε"
     return (
-        f"{unit} · redundant: interval {side} ε = {threshold:g} · needed: interval {other} ε · "
+        f"{unit} · redundant: interval {side} {name} = {threshold:g} · needed: interval {other} it · "
         f"Holm over {count(len(rows), 'pair')}"
     )
 
