@@ -51,19 +51,19 @@ def pair_shares(
     seed: int,
 ) -> PairShares:
     """Count close pairs, within a token (x_i, y_i) and across different groups (x_i, y_j)."""
-    a = np.asarray(matrix(x, "x"), dtype=np.float64)
-    b = np.asarray(matrix(y, "y"), dtype=np.float64)
-    n = check_lengths(x=a, y=b)
-    if not callable(distance) and a.shape[1] != b.shape[1]:
+    whole_x, whole_y = matrix(x, "x"), matrix(y, "y")
+    n = check_lengths(x=whole_x, y=whole_y)
+    if not callable(distance) and whole_x.shape[1] != whole_y.shape[1]:
         raise InputError(
-            f"x has {a.shape[1]} coordinates and y {b.shape[1]}; the {distance} distance compares "
+            f"x has {whole_x.shape[1]} coordinates and y {whole_y.shape[1]}; the {distance} distance compares "
             "states of equal width (a callable distance may compare others)"
         )
     codes, n_groups = group_codes(groups, n)
     if codes is None or n_groups is None:
         codes, n_groups = np.arange(n), n
     keep = _choose(codes, max_samples, np.random.default_rng(seed))
-    a, b = a[keep], b[keep]
+    # Raised to float64 only once chosen: a whole store of states may not fit twice.
+    a, b = whole_x[keep].astype(np.float64), whole_y[keep].astype(np.float64)
     codes = np.unique(codes[keep], return_inverse=True)[1].reshape(-1)
     n_groups = int(codes.max()) + 1
     if n_groups < 2:

@@ -108,7 +108,7 @@ def check_uniform_sphere(
     """
     from scipy.stats import binom, chi2
 
-    states = np.asarray(matrix(x, "x", min_samples=4), dtype=np.float64)
+    states = matrix(x, "x", min_samples=4)
     n, d = states.shape
     if d < 2:
         raise InputError("x has one coordinate; a sphere needs at least two")
@@ -122,10 +122,11 @@ def check_uniform_sphere(
     n = len(order)
     if n < 4:
         raise InputError(f"there are {n} groups; the check needs at least four")
-    norms = np.linalg.norm(states[order], axis=1)
+    chosen = states[order].astype(np.float64)
+    norms = np.linalg.norm(chosen, axis=1)
     if not bool((norms > 0).all()):
         raise InputError("a state of x is zero and has no direction; remove such samples")
-    unit = states[order] / norms[:, None]
+    unit = chosen / norms[:, None]
     log_cap = float(log_spherical_cap(d, t))
     total = unit.sum(0)
     mean_cos = (float(total @ total) - n) / (n * (n - 1))
