@@ -140,7 +140,7 @@ def test_the_demo_fills_its_record_and_a_report(tmp_path):
     begun = new_record(command="demo", seed=0, status="running")
     folder.write(begun)
     record, results = run_demo(
-        folder, begun, progress=silent, sizes=Sizes(measure=40, certify=60, test=20)
+        folder, begun, progress=silent, sizes=Sizes(measure=40, certify=100, test=20)
     )
     assert record.status == "complete"
     assert [s.kind for s in record.sweeps] == ["late", "exit"]
