@@ -25,7 +25,7 @@ NATS_PER_BIT = math.log(2.0)
 _SIGN = {"redundant": -1.0, "unique_x": 1.0, "unique_y": 1.0, "synergistic": -1.0}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PID:
     """A partial information decomposition of I(Z; X, Y), and the proof of it.
 
@@ -199,12 +199,7 @@ class PID:
         )
 
     def __str__(self) -> str:
-        atoms = "  ".join(
-            f"{atom} unknown"
-            if getattr(self, atom) is None
-            else f"{atom} {getattr(self, atom):.6f}"
-            for atom in ATOMS
-        )
+        atoms = "  ".join(f"{atom} {_shown(getattr(self, atom))}" for atom in ATOMS)
         sign = "<=" if self.certified else ">"
         return (
             f"PID of target Z (axis 0) by sources X (axis 1) and Y (axis 2), in {self.unit}\n"
