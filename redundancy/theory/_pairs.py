@@ -55,8 +55,8 @@ def pair_shares(
     n = check_lengths(x=whole_x, y=whole_y)
     if not callable(distance) and whole_x.shape[1] != whole_y.shape[1]:
         raise InputError(
-            f"x has {whole_x.shape[1]} coordinates and y {whole_y.shape[1]}; the {distance} distance compares "
-            "states of equal width (a callable distance may compare others)"
+            f"x has {whole_x.shape[1]} coordinates and y {whole_y.shape[1]}; the {distance} "
+            "distance compares states of equal width (a callable distance may compare others)"
         )
     codes, n_groups = group_codes(groups, n)
     if codes is None or n_groups is None:
