@@ -270,13 +270,16 @@ def _nearest_of_block(
     _select(joint, values, who)
     if not blocks.squared:
         return values, who
-    own = np.repeat(np.arange(start, stop), c)
-    exact = blocks.exact(members, own, who.ravel()).reshape(rows, c)
+    slack = blocks.tolerance(members, start, stop)
+    # A candidate this far beyond the k-th cannot come before it, whatever the rounding.
+    near_b, near_c = np.nonzero(values <= (values[:, k - 1] + 2.0 * slack)[:, None])
+    exact = np.full((rows, c), np.inf)
+    exact[near_b, near_c] = blocks.exact(members, near_b + start, who[near_b, near_c])
     order = np.argsort(exact, axis=1, kind="stable")[:, :k]
     d, i = np.take_along_axis(exact, order, axis=1), np.take_along_axis(who, order, axis=1)
     if c < n - 1:
         # Whatever was not a candidate is at least this far, up to rounding.
-        beyond = values[:, -1].astype(np.float64) - blocks.tolerance(members, start, stop)
+        beyond = values[:, -1].astype(np.float64) - slack
         for b in np.flatnonzero(d[:, -1] > beyond):
             everyone = np.delete(np.arange(n), start + b)
             full = blocks.exact(members, np.full(n - 1, start + b), everyone)
