@@ -8,7 +8,7 @@ samples than coordinates, of the n x n kernel otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from estimators import InputError
 from estimators._arrays import FloatArray, IntArray
 
-__all__ = ["AMPLE", "FoldedRidge", "RidgeFit", "standardised"]
+__all__ = ["AMPLE", "FoldedRidge", "RidgeFit", "compact", "held_out_folds", "standardised", "walk"]
 
 AMPLE = 1.25
 """Least squares needs no penalty with this many samples per coordinate."""
@@ -104,6 +104,20 @@ def standardised(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     return out, mean, scale
 
 
+def compact(x: FloatArray) -> FloatArray:
+    """Coordinates of n samples in at most n dimensions with the same inner products.
+
+    What a penalised linear probe predicts depends on the inner products alone.
+    """
+    from scipy.linalg import cholesky
+
+    n = len(x)
+    kernel = np.asarray(x @ x.T, dtype=np.float64)
+    jitter = (1e-10 if x.dtype == np.float64 else 1e-6) * float(np.trace(kernel)) / n
+    kernel[np.diag_indices(n)] += jitter
+    return np.asarray(cholesky(kernel, lower=True, overwrite_a=True), dtype=x.dtype)
+
+
 class FoldedRidge:
     """Ridge fits of one target from one layer, on unions of folds.
 
@@ -118,6 +132,8 @@ class FoldedRidge:
         Whether to factor the kernel instead of the covariance; by default where d exceeds n. In
         the primal form each fit standardises on its own samples; in the dual form all share the
         scale of the whole, which needs no target.
+    isotropic : bool
+        Penalise all coordinates alike instead of by their variance: for `compact` coordinates.
     """
 
     def __init__(
@@ -128,9 +144,11 @@ class FoldedRidge:
         n_folds: int,
         *,
         dual: bool | None = None,
+        isotropic: bool = False,
     ) -> None:
         self.x, self.z, self.fold_of, self.n_folds = x, z, fold_of, n_folds
         self.n, self.d = x.shape
+        self.isotropic = isotropic
         self.dual = self.d > self.n if dual is None else dual
         self.members = [np.flatnonzero(fold_of == f) for f in range(n_folds)]
         if any(len(rows) == 0 for rows in self.members):
@@ -174,21 +192,42 @@ class FoldedRidge:
         amount = max(float(penalty), floor)
         return (self._fit_dual if self.dual else self._fit_primal)(tuple(folds), amount, df)
 
-    def _fit_primal(self, folds: tuple[int, ...], penalty: float, df: bool) -> RidgeFit:
-        from scipy.linalg import cho_factor, cho_solve
-
-        rows = self.rows(folds)
-        n = len(rows)
+    def covariance(self, folds: Sequence[int]) -> tuple[FloatArray, FloatArray, int]:
+        """Centred cross-products of the states on a union of folds, their mean, and the size."""
+        n = sum(len(self.members[f]) for f in folds)
         mean = np.sum([self._sum_x[f] for f in folds], axis=0) / n
-        mean_z = np.sum([self._sum_z[f] for f in folds], axis=0) / n
         h = np.zeros((self.d, self.d))
         for f in folds:
             h += self._gram[f]
         h -= n * np.outer(mean, mean)
-        cross = np.sum([self._cross[f] for f in folds], axis=0) - n * np.outer(mean, mean_z)
+        return h, mean, n
+
+    def _weights(self, h: FloatArray, n: int, penalty: float) -> FloatArray:
+        """How much each coordinate is penalised."""
         variance = np.diagonal(h) / n
+        unit = np.ones_like(variance) if self.isotropic else variance
         # A coordinate that is constant on these folds must not be fitted to rounding errors.
-        ridge = n * penalty * np.where(variance > 1e-9, variance, 1.0 / penalty)
+        return np.where(variance > 1e-9, unit, 1.0 / penalty)
+
+    def preconditioner(
+        self, folds: Sequence[int], penalty: float
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Lower Cholesky factor of a fit's normal equations, its penalty weights, and the mean."""
+        from scipy.linalg import cholesky
+
+        h, mean, n = self.covariance(folds)
+        ridge = n * penalty * self._weights(h, n, penalty)
+        h[np.diag_indices(self.d)] += ridge
+        return np.asarray(cholesky(h, lower=True, overwrite_a=True)), ridge, mean
+
+    def _fit_primal(self, folds: tuple[int, ...], penalty: float, df: bool) -> RidgeFit:
+        from scipy.linalg import cho_factor, cho_solve
+
+        rows = self.rows(folds)
+        h, mean, n = self.covariance(folds)
+        mean_z = np.sum([self._sum_z[f] for f in folds], axis=0) / n
+        cross = np.sum([self._cross[f] for f in folds], axis=0) - n * np.outer(mean, mean_z)
+        ridge = n * penalty * self._weights(h, n, penalty)
         h[np.diag_indices(self.d)] += ridge
         factor = cho_factor(h, lower=True, overwrite_a=True)
         coef = cho_solve(factor, cross)
@@ -229,13 +268,7 @@ class FoldedRidge:
         rotate : bool
             Leave out only the fold that follows the missing one: a fifth of the work.
         """
-        if len(folds) < 2:
-            raise InputError("a penalty is chosen over at least two folds")
-        held = tuple(folds)
-        if rotate:
-            missing = [f for f in range(self.n_folds) if f not in folds]
-            start = missing[0] if missing else -1
-            held = tuple(f for f in ((start + 1) % self.n_folds,) if f in folds) or held[:1]
+        held = held_out_folds(folds, self.n_folds, rotate=rotate)
 
         def error(step: int) -> float:
             return sum(
@@ -243,7 +276,7 @@ class FoldedRidge:
                 for v in held
             )
 
-        return 10.0 ** _walk(error, start=-1)
+        return 10.0 ** walk(error, start=-1)
 
     def _held_out(self, folds: tuple[int, ...], penalty: float) -> NDArray[np.float64]:
         """Squared error on every fold that the fit did not see."""
@@ -258,7 +291,18 @@ class FoldedRidge:
         return self._errors[key]
 
 
-def _walk(error: Any, *, start: int) -> int:
+def held_out_folds(folds: Sequence[int], n_folds: int, *, rotate: bool) -> tuple[int, ...]:
+    """Folds of a training set that are left out in turn to choose a penalty."""
+    if len(folds) < 2:
+        raise InputError("a penalty is chosen over at least two folds")
+    if not rotate:
+        return tuple(folds)
+    missing = [f for f in range(n_folds) if f not in folds]
+    after = (missing[0] + 1) % n_folds if missing else folds[0]
+    return (after if after in folds else folds[0],)
+
+
+def walk(error: Callable[[int], float], *, start: int) -> int:
     """Step downhill from `start` among whole numbers, in both directions."""
     best, value = start, error(start)
     for direction in (1, -1):
