@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from estimators import Estimate, InputError
+from estimators import InputError
 from estimators._types import Kind
+from redundancy.theory._reading import Known, read
 from redundancy.theory._result import TheoryResult
 from redundancy.theory.consistency import check_pair
 from redundancy.theory.proposition1 import proposition1, proposition1_converse
@@ -51,17 +52,6 @@ class Consequence:
         return self.sentence
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """A value, its interval, and whether it was measured (an estimate) or is known."""
-
-    value: float
-    low: float
-    high: float
-    kind: Kind
-    interval: bool
-
-
 def consequences(
     readings: Mapping[str, Any],
     *,
@@ -83,8 +73,9 @@ def consequences(
     readings : mapping of str to float, (low, high), Interval or Estimate
         By name of the measure: ``"geometric"`` (E rho), ``"proximal"`` (P[rho < t]),
         ``"informational"`` (H(X_l | X_{l-1}), nats), ``"functional"`` (F), ``"cmi"``
-        (I(Z; X_l | X_{l-1}), nats), ``"var"``. Other measures have no consequences. An estimate
-        without a value is passed over.
+        (I(Z; X_l | X_{l-1}), nats), ``"pid"`` (Uni(Z: X_l \\ X_{l-1}), nats), ``"var"``,
+        ``"vision_effect"``. Other measures have no consequences. An estimate without a value is
+        passed over.
     t : float
         Threshold of the proximal reading, and of the consequence of the geometric one.
     bound : float
@@ -120,16 +111,16 @@ def consequences(
     """
     options = _Options(t, bound, alpha, beta, n_classes, markov)
     found: list[Consequence] = []
-    read = {
+    known = {
         name: reading
         for name, value in readings.items()
-        if (reading := _reading(value, name)) is not None
+        if (reading := read(value, name)) is not None
     }
     for name, rule in _RULES.items():
-        if name in read:
-            found += rule(read[name], options)
-    if "geometric" in read and "proximal" in read:
-        found += _consistency(read["geometric"], read["proximal"], options)
+        if name in known:
+            found += rule(known[name], options)
+    if "geometric" in known and "proximal" in known:
+        found += _consistency(known["geometric"], known["proximal"], options)
     if not label:
         return tuple(found)
     return tuple(
@@ -160,49 +151,16 @@ class _Options:
         return None if self.n_classes is None else 1.0 - 1.0 / self.n_classes
 
 
-def _reading(value: Any, name: str) -> _Reading | None:
-    kind: Kind = "exact"
-    interval = True
-    if isinstance(value, Estimate):
-        if value.value is None:
-            return None
-        kind = value.kind
-        low, high = (value.value,) * 2 if value.ci is None else (value.ci.low, value.ci.high)
-        interval = value.ci is not None
-        point = value.value
-    elif isinstance(value, TheoryResult):
-        point = low = high = value.value
-        kind, interval = value.kind, False
-    elif hasattr(value, "low") and hasattr(value, "high"):
-        low, high = float(value.low), float(value.high)
-        point, kind = 0.5 * (low + high), "estimate"
-    elif isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
-        low, high = float(value[0]), float(value[1])
-        point, kind = 0.5 * (low + high), "estimate"
-    else:
-        try:
-            point = low = high = float(value)
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"the reading of {name} is {value!r}; give a number, (low, high), an Interval or "
-                "an Estimate"
-            ) from error
-        interval = False
-    if math.isnan(point) or math.isnan(low) or math.isnan(high) or low > high:
-        raise InputError(f"the reading of {name} is {value!r}; give numbers with low <= high")
-    return _Reading(point, low, high, kind, interval)
-
-
-def _head(source: str, r: _Reading, end: float, target: str) -> str:
+def _head(source: str, r: Known, end: float, target: str) -> str:
     shown = f"{r.value:.4g}" + (f" (interval end {end:.4g})" if r.interval else "")
     return f"{source} {shown} → {target}: "
 
 
-def _of(r: _Reading, kind: Kind) -> Kind:
+def _of(r: Known, kind: Kind) -> Kind:
     return "estimate" if r.kind == "estimate" else kind
 
 
-def _geometric(r: _Reading, o: _Options) -> list[Consequence]:
+def _geometric(r: Known, o: _Options) -> list[Consequence]:
     high = min(max(r.high, 0.0), o.bound)
     converse = proposition1_converse(mean=high, t=o.t, bound=o.bound)
     out = [
@@ -257,7 +215,7 @@ def _geometric(r: _Reading, o: _Options) -> list[Consequence]:
     return out
 
 
-def _proximal(r: _Reading, o: _Options) -> list[Consequence]:
+def _proximal(r: Known, o: _Options) -> list[Consequence]:
     low = min(max(r.low, 0.0), 1.0)
     result = proposition1(p_gt=1.0 - low, t=o.t, bound=o.bound)
     return [
@@ -282,7 +240,7 @@ def _proximal(r: _Reading, o: _Options) -> list[Consequence]:
     ]
 
 
-def _informational(r: _Reading, o: _Options) -> list[Consequence]:
+def _informational(r: Known, o: _Options) -> list[Consequence]:
     high = max(r.high, 0.0)
     result = theorem5(h_cond=high, diam=math.sqrt(2.0), tr_cov_z=o.tr_cov_z, markov=True)
     needs = "supposing" if o.markov else "only if"
@@ -302,7 +260,7 @@ def _informational(r: _Reading, o: _Options) -> list[Consequence]:
     ]
 
 
-def _cmi(r: _Reading, o: _Options) -> list[Consequence]:
+def _cmi(r: Known, o: _Options) -> list[Consequence]:
     high = max(r.high, 0.0)
     result = theorem5(cmi=high, diam=math.sqrt(2.0), tr_cov_z=o.tr_cov_z, markov=True)
     needs = "supposing" if o.markov else "only if"
@@ -321,11 +279,31 @@ def _cmi(r: _Reading, o: _Options) -> list[Consequence]:
     ]
 
 
-def _functional(r: _Reading, o: _Options) -> list[Consequence]:
+def _pid(r: Known, o: _Options) -> list[Consequence]:
+    high = max(r.high, 0.0)
+    result = theorem5(cmi=high, diam=math.sqrt(2.0), tr_cov_z=o.tr_cov_z, markov=True)
+    needs = "supposing" if o.markov else "only if"
+    return [
+        Consequence(
+            source="pid",
+            target="functional",
+            statement="theorem5",
+            sentence=_head("pid", r, high, "functional")
+            + f"F <= {result.value:.3g} for a one-hot target and the quantised states, {needs} "
+            "X_(l-1) - X_l - Z is a Markov chain, which makes Uni = I(Z; X_l | X_(l-1))"
+            + _vacuous(result, o),
+            value=result.value,
+            kind=_of(r, result.kind),
+            vacuous=result.vacuous,
+        )
+    ]
+
+
+def _functional(r: Known, o: _Options) -> list[Consequence]:
     return [_nothing("functional", r, "informational"), _nothing("functional", r, "skip")]
 
 
-def _var(r: _Reading, o: _Options) -> list[Consequence]:
+def _var(r: Known, o: _Options) -> list[Consequence]:
     return [
         Consequence(
             source="var",
@@ -339,7 +317,21 @@ def _var(r: _Reading, o: _Options) -> list[Consequence]:
     ]
 
 
-def _nothing(source: str, r: _Reading, target: str) -> Consequence:
+def _vision_effect(r: Known, o: _Options) -> list[Consequence]:
+    high = max(r.high, 0.0)
+    return [
+        Consequence(
+            source="vision_effect",
+            target="skip",
+            statement="theorem6_early_exit",
+            sentence=_head("vision_effect", r, high, "skip")
+            + f"this block's term of Theorem 6 is {high:.3g} of its output's norm, times the "
+            "Lipschitz constants of the text-only layers after it",
+        )
+    ]
+
+
+def _nothing(source: str, r: Known, target: str) -> Consequence:
     why = {
         "skip": "a rotated state has the same information and another output; run the skip",
         "informational": "a constant target is predicted alike from unrelated layers",
@@ -360,7 +352,7 @@ def _vacuous(result: TheoryResult, o: _Options) -> str:
     return f"; vacuous, as F is below {limit} anyway"
 
 
-def _consistency(mean: _Reading, p: _Reading, o: _Options) -> list[Consequence]:
+def _consistency(mean: Known, p: Known, o: _Options) -> list[Consequence]:
     if not (0.0 <= p.value <= 1.0):
         raise InputError(f"the reading of proximal is {p.value:g}; a probability lies in [0, 1]")
     check = check_pair(mean.value, p.value, o.t, o.bound, rounding=1e-6)
@@ -384,5 +376,7 @@ _RULES = {
     "informational": _informational,
     "cmi": _cmi,
     "functional": _functional,
+    "pid": _pid,
     "var": _var,
+    "vision_effect": _vision_effect,
 }

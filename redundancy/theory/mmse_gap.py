@@ -40,7 +40,8 @@ def mmse_gap(
     mmse_l, mmse_lm1 : float
         Minimum mean squared errors of predicting Z from X_l and from X_{l-1}.
     mmse_joint : float, optional
-        That of predicting it from both; 0, which is always valid, if not given.
+        That of predicting it from both; 0, which is always valid, if not given. The chain
+        Z - X' - X is stated by ``mmse_joint = mmse_lm1``, which makes both bounds equal to F.
     markov : bool
         True to state the chain X' - X - Z, under which ``mmse_joint = mmse_l``.
     tr_cov_z : float, optional

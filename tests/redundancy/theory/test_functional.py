@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from estimators import Estimate, InputError
+from redundancy import synthetic
 from redundancy.theory import (
     lemma4,
     markov_audit,
@@ -222,6 +223,14 @@ def test_probe_error_bound():
     assert probe_error_bound(mse=0.5, mmse_lower=0.25).value == 0.25
     with pytest.raises(InputError, match="exceeds mse"):
         probe_error_bound(mse=0.2, mmse_lower=0.3)
+
+
+def test_mmse_gap_is_exact_under_either_chain():
+    law = synthetic.forgotten_target()  # Z - X' - X: MMSE 1 from X, 0 from X'
+    loss = mmse_gap(mmse_l=1.0, mmse_lm1=0.0, mmse_joint=0.0)
+    assert loss.forms["lower"] == loss.value == law.functional
+    gain = mmse_gap(mmse_l=0.19, mmse_lm1=0.222076, markov=True)
+    assert gain.value == pytest.approx(synthetic.binary_chain(p=0.01, r=0.05).functional)
 
 
 def test_mmse_gap_refuses_contradictions():

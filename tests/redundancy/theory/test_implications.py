@@ -128,6 +128,12 @@ def test_consequences_say_when_they_are_empty():
     assert lipschitz.kind == "bound_under_assumption"
     assert any("nothing follows" in c.sentence for c in consequences({"functional": 0.0}))
     assert "2.33 C" in consequences({"var": 2.33})[0].sentence
+    unique = consequences({"pid": 0.1}, n_classes=4, markov=True)[0]
+    assert unique.value == pytest.approx(0.1)
+    assert "supposing" in unique.sentence
+    effect = consequences({"vision_effect": (0.01, 0.02)})[0]
+    assert effect.statement == "theorem6_early_exit"
+    assert "0.02 of its output's norm" in effect.sentence
     far = consequences({"geometric": 0.5}, t=0.05)[0]
     assert far.vacuous
     assert "says nothing" in far.sentence
