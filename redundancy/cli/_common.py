@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -52,11 +53,11 @@ CI = Annotated[float, typer.Option("--ci", help="Level of the confidence interva
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console; without a terminal, lines are as long as their content."""
+    """Return a console; without a terminal it is wide enough for every table."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 100
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 160
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
@@ -120,7 +121,8 @@ def _lines(title: str) -> Callable[[int, int | None], None]:
     def update(done: int, total: int | None) -> None:
         nonlocal last
         now = time.monotonic()
-        if total is not None and now - last >= 10 and 0 < done < total:
+        # The first steps pay for start-up; a time left made from them alone would frighten.
+        if total is not None and now - last >= 10 and 0.02 * total < done < total:
             left = (now - started) / done * (total - done)
             print(f"{title}: {done} of {total}, {duration(left)} left", file=sys.stderr)
             last = now

@@ -79,13 +79,14 @@ def command(
 def _lines(record: Any, results: Any, folder: str) -> Any:
     from rich.text import Text
 
+    from redundancy.cli._common import console
     from redundancy.report.evaluations import evaluations_table, sweep_blocks
     from redundancy.report.numbers import duration
     from redundancy.report.tables import results_blocks
 
     yield Text(f"redundancy {record.provenance['redundancy']} · demo · seed {record.run.seed}")
     yield Text("")
-    yield from results_blocks(results)
+    yield from results_blocks(results, width=console().width)
     yield Text("")
     for sweep in record.sweeps:
         yield from sweep_blocks(sweep)

@@ -180,6 +180,7 @@ def command(
 def _lines(record: Any, results: Any, follows: list[str], *, resumed: int, folder: str) -> Any:
     from rich.text import Text
 
+    from redundancy.cli._common import console
     from redundancy.report.numbers import count, duration
     from redundancy.report.tables import results_blocks
 
@@ -191,7 +192,7 @@ def _lines(record: Any, results: Any, follows: list[str], *, resumed: int, folde
     )
     yield Text(describe_store(record.provenance["store"]))
     yield Text("")
-    yield from results_blocks(results)
+    yield from results_blocks(results, width=console().width)
     if follows:
         yield Text("")
         yield Text("What follows, each for the pair where it says most (Figure 1)", style="bold")

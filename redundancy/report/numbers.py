@@ -83,9 +83,11 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> duration(0.0123), duration(41.2), duration(200)
-    ('12 ms', '41 s', '3 min 20 s')
+    >>> duration(0.00234), duration(0.0123), duration(41.2), duration(200)
+    ('2.3 ms', '12 ms', '41 s', '3 min 20 s')
     """
+    if seconds < 0.01:
+        return f"{1000 * seconds:.2g} ms"
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 10:

@@ -24,9 +24,15 @@ STYLES = {
 }
 """Colours of the verdicts; the word always stands beside the colour."""
 
+_PADDING = (0, 2, 0, 1)
 
-def results_blocks(results: Results) -> Iterator[RenderableType]:
-    """Yield what is printed for a run: per measure and modality a heading, a table and a legend."""
+
+def results_blocks(results: Results, *, width: int = 160) -> Iterator[RenderableType]:
+    """Yield what is printed for a run: per measure and modality a heading, a table and a legend.
+
+    Where `width` is too small for all columns the last by-products give way; value, interval and
+    verdict never do.
+    """
     from rich.text import Text
 
     marks = warning_marks(results)
@@ -39,7 +45,7 @@ def results_blocks(results: Results) -> Iterator[RenderableType]:
     for measure, modality, rows in blocks:
         spec: MeasureSpec = registry.load("measures", measure).SPEC
         yield Text(f"{measure} · {modality} · {spec.title}", style="bold")
-        yield results_table(rows, spec, marks)
+        yield results_table(rows, spec, marks, width=width)
         yield Text(verdict_legend(rows, spec), style="dim")
         yield Text("")
     for warning, mark in zip(results.warnings, marks.values(), strict=True):
@@ -53,39 +59,59 @@ def warning_marks(results: Results) -> dict[str, str]:
     return {w.code: f"W{i}" for i, w in enumerate(results.warnings, start=1)}
 
 
-def results_table(rows: Sequence[PairResult], spec: MeasureSpec, marks: dict[str, str]) -> Table:
-    """Return the table of one measure and one modality."""
+def results_table(
+    rows: Sequence[PairResult], spec: MeasureSpec, marks: dict[str, str], *, width: int = 160
+) -> Table:
+    """Return the table of one measure and one modality, in at most `width` characters."""
     from rich.table import Table
     from rich.text import Text
 
     level = next((r.estimate.ci.level for r in rows if r.estimate.ci is not None), None)
     columns = [c for c in spec.columns if any(c.key in r.extras for r in rows)]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 1), show_edge=False)
-    table.add_column("layers", no_wrap=True)
-    table.add_column(spec.symbol, justify="right", no_wrap=True)
-    if level is not None:
-        table.add_column(f"{100 * level:g}% CI", justify="right", no_wrap=True)
-    for column in columns:
-        table.add_column(column.header, justify="right", no_wrap=True)
     has_verdict = any(r.verdict for r in rows)
-    if has_verdict:
-        table.add_column("verdict", no_wrap=True)
-    table.add_column("", no_wrap=True)
-
     decimals = decimals_for(r.estimate.value for r in rows)
-    places = {c.key: decimals_for(_value(r, c.key) for r in rows) for c in columns}
-    for r in rows:
-        ci = r.estimate.ci
-        cells = [Text(r.label), Text(number(r.estimate.value, decimals))]
-        if level is not None:
-            cells.append(Text(MISSING if ci is None else interval(ci.low, ci.high, decimals)))
-        cells += [Text(extra_text(r, c, places[c.key])) for c in columns]
+    texts: dict[str, list[str]] = {
+        "layers": [r.label for r in rows],
+        spec.symbol: [number(r.estimate.value, decimals) for r in rows],
+    }
+    if level is not None:
+        texts[f"{100 * level:g}% CI"] = [_interval_text(r, decimals) for r in rows]
+    ends: dict[str, list[str]] = {}
+    if has_verdict:
+        ends["verdict"] = [r.verdict or "" for r in rows]
+    ends[""] = [" ".join(marks_of(r, marks)) for r in rows]
+    room = width - sum(map(_needed, (texts | ends).items()))
+    for c in columns:
+        places = decimals_for(_value(r, c.key) for r in rows)
+        column = [extra_text(r, c, places) for r in rows]
+        room -= _needed((c.header, column))
+        if room < 0:
+            break
+        texts[c.header] = column
+
+    table = Table(box=None, pad_edge=False, padding=_PADDING, show_edge=False)
+    for i, header in enumerate(texts):
+        table.add_column(header, justify="right" if i else "left", no_wrap=True)
+    for header in ends:
+        table.add_column(header, no_wrap=True)
+    for i, r in enumerate(rows):
+        cells = [Text(column[i]) for column in texts.values()]
         if has_verdict:
-            word = r.verdict or ""
-            cells.append(Text(word, style=STYLES.get(word, "")))
-        cells.append(Text(" ".join(marks_of(r, marks)), style="red"))
+            cells.append(Text(ends["verdict"][i], style=STYLES.get(r.verdict or "", "")))
+        cells.append(Text(ends[""][i], style="red"))
         table.add_row(*cells)
     return table
+
+
+def _needed(column: tuple[str, list[str]]) -> int:
+    """Return the characters that a column takes, padding included."""
+    header, cells = column
+    return max(map(len, (header, *cells))) + _PADDING[1] + _PADDING[3]
+
+
+def _interval_text(row: PairResult, decimals: int) -> str:
+    ci = row.estimate.ci
+    return MISSING if ci is None else interval(ci.low, ci.high, decimals)
 
 
 def verdict_legend(rows: Sequence[PairResult], spec: MeasureSpec) -> str:
@@ -98,8 +124,8 @@ def verdict_legend(rows: Sequence[PairResult], spec: MeasureSpec) -> str:
     side, other = ("above", "below") if above else ("below", "above")
     name = "1 - ε" if above else "ε"
     return (
-        f"{unit} · redundant: interval {side} {name} = {threshold:g} · needed: interval {other} it · "
-        f"Holm over {count(len(rows), 'pair')}"
+        f"{unit} · redundant: interval {side} {name} = {threshold:g} · needed: interval {other} it "
+        f"· Holm over {count(len(rows), 'pair')}"
     )
 
 
