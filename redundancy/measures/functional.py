@@ -16,15 +16,10 @@ from probes._ridge import FoldedRidge, standardised
 from probes._split import grouped_folds
 from probes._split_probe import Layer, SplitProbe, fit_layer, split_probe
 from probes._target import Target, read_target
-from redundancy.measures._grouped import (
-    FEW_GROUPS,
-    check_level,
-    group_diagnostics,
-    state_diagnostics,
-)
+from redundancy.measures._grouped import check_level, group_diagnostics
+from redundancy.measures._probed import nothing_to_probe, states_and_target, without
 from redundancy.measures._spec import Column, MeasureSpec, Reading
 from redundancy.pairs import LayerPair
-from redundancy.summary import check_finite
 from redundancy.theory.theorem2 import probe_error_bound, theorem2_reverse
 
 __all__ = ["SPEC", "measure"]
@@ -140,10 +135,10 @@ def measure(
         raise InputError(f"threshold is {threshold!r}; give squared units of Z, above 0")
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 5 or folds % 2 == 0:
         raise InputError(f"folds is {folds!r}; use an odd number, 5 or more")
-    x_lower, x_upper, given = _ingredients(pair)
-    stopped = _nothing_to_measure(pair, given, folds)
+    x_lower, x_upper, given = states_and_target(pair, "functional")
+    stopped = nothing_to_probe(pair, given, 2 * folds)
     if stopped is not None:
-        return _without(pair, stopped, seed)
+        return without(pair, stopped, SPEC, "split-probe product", seed)
     try:
         target = read_target(given, pair.n)
     except InputError as error:
@@ -405,59 +400,3 @@ def _findings(pair: LayerPair, probed: _Probed, cap: float) -> tuple[Diagnostic,
             )
         )
     return tuple(found)
-
-
-def _ingredients(pair: LayerPair) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    if pair.x_lower is None or pair.x_upper is None:
-        raise InputError(
-            f"layers {pair.label} carry no token states, which the functional measure needs; "
-            "extract with --tokens"
-        )
-    if pair.target is None:
-        raise InputError(
-            f"layers {pair.label} carry no target, and functional redundancy is about a target; "
-            "give one value per token (target=, or an answer per sample when extracting)"
-        )
-    for layer, x in ((pair.lower, pair.x_lower), (pair.upper, pair.x_upper)):
-        check_finite(x, f"layer {layer} of layers {pair.label}")
-    return pair.x_lower, pair.x_upper, pair.target
-
-
-def _nothing_to_measure(pair: LayerPair, target: NDArray[Any], folds: int) -> Diagnostic | None:
-    constant = state_diagnostics(pair)
-    if constant:
-        return replace(
-            constant[0],
-            severity="error",
-            message=f"{constant[0].message}; a constant predicts nothing",
-        )
-    if len(target) and bool(np.all(target == target[0])):
-        return Diagnostic(
-            code="constant-target",
-            severity="error",
-            message="the target has the same value for all tokens, so there is nothing to "
-            "predict; give a target that varies",
-        )
-    units = pair.n_groups
-    if units < 2 * folds:
-        what = "tokens" if pair.groups is None else "groups (images)"
-        return Diagnostic(
-            code="few-groups",
-            severity="error",
-            message=f"{units} {what} cannot be split into {folds} folds of at least 2; collect "
-            f"at least {max(FEW_GROUPS, 2 * folds)}",
-        )
-    return None
-
-
-def _without(pair: LayerPair, reason: Diagnostic, seed: int) -> Reading:
-    nothing = Estimate(
-        value=None,
-        unit=SPEC.unit,
-        kind="estimate",
-        n=pair.n,
-        method="split-probe product, not run",
-        seed=seed,
-        diagnostics=(reason,),
-    )
-    return Reading(estimate=nothing, extras={c.key: nothing for c in SPEC.columns})
