@@ -190,7 +190,9 @@ def _choose(outcomes: list[_Outcome]) -> tuple[_Outcome, str]:
         gap = o.local - best.local
         noise = max(_NOISE * float(gap.std()) / math.sqrt(len(gap)), 1e-12)
         excess = float(gap.mean())
-        if excess > o.candidate.margin * noise:
+        # What keeps nulls at 0 is the distance to the base; past it, alternatives are on a level.
+        margin = o.candidate.margin if best.candidate.base else 2.0
+        if excess > margin * noise:
             why = (
                 f"{o.candidate.name} exceeds {best.candidate.name} by {excess:.3f} nats, "
                 f"{excess / noise:.1f} standard errors"

@@ -1,0 +1,71 @@
+"""Resampling: whole groups, no repeats, seeded, and intervals of the right width."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from estimators import _resample as r
+
+
+@pytest.fixture
+def groups():
+    return np.repeat(np.arange(20), np.arange(1, 21))
+
+
+def test_halves_take_whole_groups_once(groups):
+    for rows in r.halves(len(groups), groups, replicates=10, seed=3):
+        assert len(set(rows.tolist())) == len(rows)
+        taken = set(groups[rows].tolist())
+        assert len(taken) == 10
+        assert len(rows) == sum(g + 1 for g in taken)
+
+
+def test_blocks_keep_groups_together(groups):
+    label = r.blocks(len(groups), groups, 10)
+    assert all(len(set(label[groups == g].tolist())) == 1 for g in range(20))
+    assert sorted(set(label.tolist())) == list(range(10))
+    assert r.blocks(7, None, 10).max() == 6
+
+
+def test_permutations_move_whole_runs(groups):
+    for rows in r.group_permutations(len(groups), groups, 5, seed=1):
+        assert sorted(rows.tolist()) == list(range(len(groups)))
+        runs = 1 + int((np.diff(groups[rows]) != 0).sum())
+        assert runs == 20
+
+
+def test_same_seed_same_draws():
+    one = list(r.halves(30, None, replicates=3, seed=5))
+    two = list(r.halves(30, None, replicates=3, seed=5))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("make", [r.half_sampling, r.block_jackknife])
+def test_standard_error_of_a_mean(make):
+    x = np.random.default_rng(0).normal(size=400)
+    widths = []
+    for seed in range(20):
+        ci = make(
+            lambda rows: float(x[rows].mean()), float(x.mean()), 400, None, level=0.95, seed=seed
+        )
+        assert float(x.mean()) in ci
+        widths.append(ci.width)
+    df = r.REPLICATES - 1 if make is r.half_sampling else r.JACKKNIFE_BLOCKS - 1
+    from scipy.special import stdtrit
+
+    truth = 2 * float(stdtrit(df, 0.975)) * x.std() / math.sqrt(400)
+    assert np.mean(widths) == pytest.approx(truth, rel=0.12)
+
+
+def test_the_cut_never_passes_the_value():
+    assert r.t_interval(-0.2, 0.1, 9, 0.95, "m", low=0.0).low == -0.2
+    assert r.t_interval(0.1, 0.1, 9, 0.95, "m", low=0.0).low == 0.0
+
+
+def test_few_groups_are_said():
+    assert r.few_groups(5)[0].code == "few-groups"
+    assert r.few_groups(50) == ()
+    assert r.few_groups(None) == ()
