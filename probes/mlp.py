@@ -106,6 +106,9 @@ class MLPProbe(Probe):
         for name in ("hidden", "depth", "batch_size", "max_epochs", "patience"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)!r}; use an integer of at least 1")
+        for name in ("dropout", "weight_decay", "learning_rate"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)!r}; use a number of at least 0")
         raw = states(x)
         target = read_target(y, len(raw), name="y")
         self.classes_ = target.classes

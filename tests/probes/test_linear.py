@@ -1,0 +1,170 @@
+"""Linear probes against closed forms, against scikit-learn, and in its company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from estimators import InputError
+from probes._ridge import FoldedRidge, compact, standardised
+from probes._split import grouped_folds
+from probes.linear import LogisticProbe, RidgeProbe
+
+
+def values(n=200, d=8, k=2, seed=0, noise=0.5):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + 3.0
+    return x, x @ rng.normal(size=(d, k)) + noise * rng.normal(size=(n, k))
+
+
+def classes(n=400, d=10, k=4, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d)) * np.linspace(0.05, 20, d)
+    scores = (x / x.std(0)) @ rng.normal(size=(d, k)) + 1.5 * rng.gumbel(size=(n, k))
+    return x, scores.argmax(1)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.01, 1.0])
+def test_ridge_is_scikit_learns_on_standardised_states(penalty):
+    x, z = values()
+    ours = RidgeProbe(penalty=penalty).fit(x, z)
+    peer = make_pipeline(StandardScaler(), Ridge(alpha=penalty * len(x))).fit(x, z)
+    np.testing.assert_allclose(ours.predict(x), peer.predict(x), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("penalty", [0.01, 1.0])
+def test_more_coordinates_than_samples_give_the_same_ridge(penalty):
+    x, z = values(n=60, d=150)
+    ours = RidgeProbe(penalty=penalty).fit(x, z)
+    peer = make_pipeline(StandardScaler(), Ridge(alpha=penalty * len(x))).fit(x, z)
+    np.testing.assert_allclose(ours.predict(x + 0.1), peer.predict(x + 0.1), rtol=1e-5, atol=1e-5)
+
+
+def test_primal_and_dual_agree_where_scales_do():
+    x, z = values(n=90, d=30)
+    ready = compact(standardised(x)[0])[:, :30]
+    fold_of = grouped_folds(90, 3, seed=0)
+    primal = FoldedRidge(ready, z, fold_of, 3, dual=False, isotropic=True).fit((0, 2), 0.1)
+    dual = FoldedRidge(ready, z, fold_of, 3, dual=True).fit((0, 2), 0.1)
+    np.testing.assert_allclose(primal.predict(), dual.predict(), atol=1e-9)
+    assert primal.df == pytest.approx(dual.df, rel=1e-9)
+    outside = np.flatnonzero(fold_of == 1)
+    weights = np.random.default_rng(1).normal(size=(len(outside), 2))
+    np.testing.assert_allclose(
+        primal.adjoint(outside, weights), dual.adjoint(outside, weights), atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_the_adjoint_is_the_derivative_of_the_predictions(dual):
+    x, z = values(n=60, d=5)
+    ready, fold_of = standardised(x)[0], grouped_folds(60, 3, seed=0)
+    outside = np.flatnonzero(fold_of == 1)
+    weights = np.random.default_rng(1).normal(size=(len(outside), 2))
+    base = FoldedRidge(ready, z, fold_of, 3, dual=dual).fit((0, 2), 0.3)
+    moved = z.copy()
+    moved[base.rows[4], 1] += 1.0
+    other = FoldedRidge(ready, moved, fold_of, 3, dual=dual).fit((0, 2), 0.3)
+    change = float(np.sum(weights * (other.predict() - base.predict())[outside]))
+    assert base.adjoint(outside, weights)[4, 1] == pytest.approx(change, rel=1e-8)
+
+
+def test_effective_parameters_of_least_squares_are_counted():
+    x, z = values(n=100, d=7)
+    ridge = FoldedRidge(standardised(x)[0], z, grouped_folds(100, 4, seed=0), 4)
+    assert ridge.fit((0, 1, 2)).df == 8.0
+    assert 1.0 < ridge.fit((0, 1, 2), 10.0).df < 4.0
+
+
+def test_cross_validation_prefers_a_penalty_where_samples_are_few():
+    x, z = values(n=60, d=40, noise=30.0)
+    few = RidgeProbe().fit(x, z)
+    x, z = values(n=2000, d=40, noise=0.1)
+    assert few.penalty_ > RidgeProbe().fit(x, z).penalty_
+
+
+def test_constant_and_copied_coordinates_do_no_harm():
+    x, z = values()
+    x = np.concatenate([x, np.full((200, 1), 5.0), x[:, :1]], axis=1)
+    assert RidgeProbe(penalty=0.0).fit(x, z).score(x, z) > 0.95
+
+
+@pytest.mark.parametrize("penalty", [0.01, 0.3])
+def test_logistic_is_scikit_learns_up_to_one_sample(penalty):
+    x, y = classes()
+    ours = LogisticProbe(penalty=penalty).fit(x, y)
+    scaled = StandardScaler().fit_transform(x)
+    peer = LogisticRegression(C=2 / (penalty * len(x)), tol=1e-8, max_iter=5000).fit(scaled, y)
+    assert np.abs(ours.predict_proba(x) - peer.predict_proba(scaled)).max() < 2e-3
+    assert ours.converged_
+
+
+def test_logistic_with_more_coordinates_than_samples():
+    x, y = classes(n=80, d=200, k=3)
+    ours = LogisticProbe(penalty=0.1).fit(x, y)
+    scaled = StandardScaler().fit_transform(x)
+    peer = LogisticRegression(C=2 / (0.1 * len(x)), tol=1e-8, max_iter=5000).fit(scaled, y)
+    assert np.abs(ours.predict_proba(x) - peer.predict_proba(scaled)).max() < 5e-3
+
+
+def test_logistic_learns_distributions():
+    x, y = classes()
+    hard = np.eye(4)[y]
+    soft = LogisticProbe(penalty=0.1).fit(x, hard).predict_proba(x)
+    np.testing.assert_allclose(soft, LogisticProbe(penalty=0.1).fit(x, y).predict_proba(x))
+
+
+def test_words_come_back_as_words():
+    x, y = classes()
+    words = np.array(["cat", "dog", "owl", "yak"])[y]
+    probe = LogisticProbe(penalty=0.1).fit(x, words)
+    assert set(probe.predict(x)) <= set(words)
+    assert probe.score(x, words) > 0.5
+
+
+def test_they_are_clones_in_pipelines_and_under_cross_validation():
+    x, y = classes()
+    _, z = values(n=400)
+    groups = np.arange(400) // 4
+    probe = LogisticProbe(penalty=0.1, seed=3)
+    assert clone(probe).get_params() == probe.get_params()
+    assert is_classifier(probe)
+    assert is_regressor(RidgeProbe())
+    line = make_pipeline(StandardScaler(), probe)
+    scores = cross_val_score(line, x, y, groups=groups, cv=GroupKFold(4))
+    assert scores.mean() > 0.4
+    assert cross_val_score(RidgeProbe(penalty=1.0), z[:, :1], z[:, 1]).shape == (5,)
+
+
+@pytest.mark.parametrize(
+    ("probe", "x", "y", "sentence"),
+    [
+        (LogisticProbe(), np.ones((9, 2)), np.zeros(9, dtype=int), "one class"),
+        (LogisticProbe(), np.ones((9, 2)), np.arange(8), "8 rows for 9 samples"),
+        (LogisticProbe(), np.ones((9, 2)), np.linspace(0, 1, 9), "RidgeProbe"),
+        (LogisticProbe(penalty=0), np.ones((9, 2)), np.arange(9) % 2, "no fit"),
+        (RidgeProbe(), np.ones((9, 2)), np.arange(9), "LogisticProbe"),
+        (RidgeProbe(), np.ones((9, 2)), np.r_[np.nan, np.arange(8.0)], "1 NaN"),
+        (RidgeProbe(), np.ones((9, 2)), np.ones(9), "same value"),
+        (RidgeProbe(penalty=-1), np.ones((9, 2)), np.arange(9.0), "penalty"),
+        (RidgeProbe(), np.ones((3, 2)), np.arange(3.0), "3 samples for 5 folds"),
+    ],
+)
+def test_bad_input_gets_one_sentence(probe, x, y, sentence):
+    with pytest.raises(InputError, match=sentence):
+        probe.fit(x, y)
+
+
+def test_using_a_probe_before_or_beside_its_states_is_said():
+    with pytest.raises(InputError, match="not fitted"):
+        RidgeProbe().predict(np.ones((3, 2)))
+    x, z = values()
+    with pytest.raises(InputError, match="8"):
+        RidgeProbe(penalty=1.0).fit(x, z).predict(x[:, :3])
+    with pytest.raises(InputError, match="no option 'alpha'"):
+        RidgeProbe().set_params(alpha=1)
