@@ -8,7 +8,7 @@ Solvers that are not installed are said to be so: `clarabel` (an exponential con
 general solver), `dit` with each of its methods, `BROJA_2PID`. Each solver lives in a process of its
 own with one BLAS thread, warmed up on a small problem; the solvers take turns within each round;
 seconds are processor seconds of the solving process alone, the best of the rounds. What runs
-longer than `--limit` is stopped, and not tried on the larger cases of its kind.
+longer than `--limit` (on the wall clock) is stopped, and not tried on the larger cases of its kind.
 
 The error of an answer is its distance from the certified interval of the atom, in bits: an answer
 may be wrong by this much at least.
