@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float64]
 DEFAULT_TOLERANCE = 1e-6 * NATS_PER_BIT
 # The solver aims this much lower, so that rounding does not eat the tolerance.
 _AIM = 1e-3
-_ENOUGH = 0.1
+_ENOUGH = 0.05
 
 
 def conditional_entropy(p: FloatArray) -> float:
