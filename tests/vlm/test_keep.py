@@ -141,6 +141,23 @@ def test_the_strongest_share_stays_from_its_layer_on(live: Any) -> None:
 
 
 @torch.no_grad()
+def test_a_rule_is_not_told_of_layers_that_the_plan_hides(live: Any) -> None:
+    """A token that the plan let pass has not settled: nobody asked it to move."""
+    seen: dict[int, Step] = {}
+
+    def watched(step: Step) -> torch.Tensor:
+        seen[step.layer] = step
+        return step.took_part
+
+    inputs = tiny.batch(live, [1])
+    with skipping(live, SkipPlan(N, vision_entry=1, vision_off=(3,)), keep=watched):
+        live(**inputs)
+    assert [layer for layer, step in seen.items() if step.before is None] == [1, 4]
+    assert sorted(seen) == [1, 2, 4, 5]
+    assert all(torch.equal(step.took_part, step.vision) for step in seen.values())
+
+
+@torch.no_grad()
 def test_a_rule_must_answer_with_a_mask(live: Any) -> None:
     inputs = tiny.batch(live, [1])
     with (

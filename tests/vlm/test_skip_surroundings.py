@@ -159,6 +159,14 @@ def test_generate_takes_a_cache_of_its_own_plan_further(live: Any) -> None:
 
 
 @torch.no_grad()
+def test_an_assistant_may_draft_the_words(live: Any, folder: Path) -> None:
+    inputs = tiny.batch(live, [2])
+    with skipping(live, PLAN):
+        words = _words(live, inputs, 8)
+        assert _words(live, inputs, 8, assistant_model=tiny.build("llava", folder)) == words
+
+
+@torch.no_grad()
 def test_caches_that_plans_do_not_know_are_refused(live: Any) -> None:
     inputs = tiny.batch(live, [1])
     offloading = DynamicCache()
@@ -390,10 +398,20 @@ def test_weights_may_lie_on_disk_and_a_dropped_layer_is_never_loaded(
         expected, words = live(**inputs).logits, _words(live, inputs)
     disk_offload(live, tmp_path / "offload")
     forwards = [layer.forward for layer in decoder_layers(live)]
+    loaded: set[int] = set()
+    for number, layer in enumerate(decoder_layers(live)):
+        hook = layer.mlp.up_proj._hf_hook
+
+        def spy(*args: Any, of: int = number, load: Any = hook.pre_forward, **kwargs: Any) -> Any:
+            loaded.add(of)
+            return load(*args, **kwargs)
+
+        hook.pre_forward = spy
     with skipping(live, PLAN):
         torch.testing.assert_close(live(**inputs).logits, expected)
         assert _words(live, inputs) == words
     assert [layer.forward for layer in decoder_layers(live)] == forwards
+    assert loaded == {number for number in range(6) if PLAN.runs(number)}
 
 
 def test_gradients_flow_through_what_takes_part(live: Any) -> None:
