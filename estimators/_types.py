@@ -36,8 +36,8 @@ class Interval:
 
     Examples
     --------
-    >>> Interval(low=0.1, high=0.3, level=0.95, method="cluster t").width
-    0.2
+    >>> Interval(low=0.25, high=0.75, level=0.95, method="cluster t").width
+    0.5
     """
 
     low: float

@@ -70,10 +70,12 @@ def quiet_libraries() -> None:
 
 
 def show(blocks: Iterable[RenderableType]) -> None:
-    """Print blocks to stdout."""
+    """Print blocks to stdout; lines of text are folded for a terminal only."""
+    from rich.text import Text
+
     out = console()
     for block in blocks:
-        out.print(block)
+        out.print(block, soft_wrap=isinstance(block, Text) and not out.is_terminal)
 
 
 def print_json(document: Any) -> None:

@@ -149,10 +149,10 @@ def test_the_demo_fills_its_record_and_a_report(tmp_path):
     # No skip at all is the full model, at either end.
     assert late.points[0].evaluation.agreement.value == 1.0
     assert leaving.points[-1].evaluation.agreement.value == 1.0
-    # Without the image at any layer both ends are the same model, and near chance.
+    # Without the image at any layer both ends are the same model, no better than guessing.
     blind = late.points[-1].evaluation.accuracy.value
     assert blind == leaving.points[0].evaluation.accuracy.value
-    assert abs(blind - late.chance) < 0.15
+    assert blind < late.chance + 0.05
     assert {"geometric", "proximal", "informational", "var"} <= set(results.measures)
     assert set(record.distances) == {"vision", "text"}
     assert len(record.evaluations) == 2

@@ -66,7 +66,7 @@ def test_every_family(folder, monkeypatch, name):
     images = (1, 0, 2)
     inputs = tiny.batch(live, images)
     samples = run(live, inputs, monkeypatch)
-    whole = {"input_ids", "attention_mask", "mm_token_type_ids"}
+    whole = {"input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"}
     for row, sample in enumerate(samples):
         real = inputs["attention_mask"][row].bool()
         first, last = sum(images[:row]), sum(images[: row + 1])

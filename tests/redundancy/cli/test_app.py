@@ -115,6 +115,8 @@ def test_ctrl_c_leaves_a_run_that_resumes(tmp_path):
         stdout=subprocess.DEVNULL,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
+        # A shell that runs the tests in the background has told its children to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     journal = tmp_path / "run" / "pairs.jsonl"
     deadline = time.monotonic() + 120
