@@ -7,7 +7,8 @@ each attends to itself and all before it,
     2 n (2 d q + 2 d k + 3 d m)  +  4 q n (n + 1) / 2,
 
 the projections and the attention. Norms, rotary angles, the output head, the vision tower and the
-projector are left out: a plan changes none of the last three.
+projector are left out: a plan changes none of the last three. A layer with a sliding window is
+counted as if it saw everything, so for models with such layers the counts are upper bounds.
 """
 
 from __future__ import annotations

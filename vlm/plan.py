@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,8 @@ class SkipPlan:
         VLMError
             If the number of layers or the model type is another.
         """
-        if isinstance(model_or_n_layers, int):
-            n = model_or_n_layers
+        if isinstance(model_or_n_layers, Integral):
+            n = int(model_or_n_layers)
         else:
             from vlm import model as live
 

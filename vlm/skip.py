@@ -87,6 +87,11 @@ def skipping(
         yield model
         return
     _refuse(model)
+    if any(module._compiled_call_impl is not None for module in live.base_model(model).modules()):
+        raise VLMError(
+            "the model was compiled in place, and compiled code would not see the plan; load it "
+            "again without compile()."
+        )
     layers, base = live.decoder_layers(model), live.base_model(model)
     kinds = _kinds(model)
     patch = Patch(plan, model, vision_mask, keep)

@@ -191,7 +191,7 @@ def test_what_is_no_file_says_so(tmp_path: Path) -> None:
 def test_a_plan_is_for_one_kind_of_model() -> None:
     plan = SkipPlan(8, model_type="llava")
     plan.check(8)
-    plan.check(8, "llava")
+    plan.check(np.int64(8), "llava")
     with pytest.raises(VLMError, match="8 decoder layers, this one has 9"):
         plan.check(9)
     with pytest.raises(VLMError, match="for a 'llava' model, this one is 'qwen2_5_vl'"):

@@ -344,6 +344,9 @@ def test_a_family_without_a_file_is_named_with_what_to_do(folder: Path) -> None:
 def test_a_compiled_model_is_refused(live: Any) -> None:
     with pytest.raises(VLMError, match="compiled"), skipping(torch.compile(live), LATE):
         pass
+    decoder_layers(live)[1].compile()
+    with pytest.raises(VLMError, match="compiled in place"), skipping(live, LATE):
+        pass
 
 
 @torch.no_grad()
@@ -414,8 +417,12 @@ def test_weights_may_lie_on_disk_and_a_dropped_layer_is_never_loaded(
     assert loaded == {number for number in range(6) if PLAN.runs(number)}
 
 
-def test_gradients_flow_through_what_takes_part(live: Any) -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_flow_through_what_takes_part(live: Any, checkpointing: bool) -> None:
     inputs = tiny.batch(live, [1, 2])
+    if checkpointing:
+        live.gradient_checkpointing_enable()
+        live.train()
     with skipping(live, PLAN):
         live(**inputs, use_cache=False).logits.square().mean().backward()
     for number, layer in enumerate(decoder_layers(live)):
@@ -463,3 +470,17 @@ def test_the_pipeline_and_a_streamer_in_another_thread(tmp_path: Path) -> None:
         answer["generated_text"].split()[:1]
         == [word for word in said.split() if not word.startswith("<")][:1]
     )
+
+
+@torch.no_grad()
+def test_states_asked_of_the_model_have_all_rows_and_attentions_those_that_took_part(
+    folder: Path,
+) -> None:
+    live = tiny.build("llava", folder, attn_implementation="eager")
+    inputs = tiny.batch(live, [1], text=[7])
+    vision = vision_mask(live, inputs["input_ids"])
+    with skipping(live, LATE):
+        out = live(**inputs, output_hidden_states=True, output_attentions=True)
+    assert {state.shape[1] for state in out.hidden_states} == {16}
+    assert torch.equal(out.hidden_states[2][vision], out.hidden_states[0][vision])
+    assert [tuple(a.shape[-2:]) for a in out.attentions] == [(7, 7)] * 2 + [(16, 16)] * 4
