@@ -49,7 +49,7 @@ class PID:
         I(Z;X), I(Z;Y) and I(Z;X,Y), in `unit`.
     dual : tuple of ndarray
         ``lam[z, x]``, ``mu[z, y]`` in natural logs, -inf where the marginal is 0.
-    coupling : ndarray, shape (|Z|, |X|, |Y|)
+    coupling : ndarray, shape (n_z, n_x, n_y)
         The minimising joint distribution q.
     n : int or None
         Samples, where samples were given.

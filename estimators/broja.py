@@ -58,9 +58,9 @@ def broja_pid(
 
     Parameters
     ----------
-    p : array_like, shape (|Z|, |X|, |Y|)
+    p : array_like, shape (n_z, n_x, n_y)
         Joint probabilities ``p[z, x, y]``.
-    p_zx, p_zy : array_like, shapes (|Z|, |X|) and (|Z|, |Y|)
+    p_zx, p_zy : array_like, shapes (n_z, n_x) and (n_z, n_y)
         Instead of `p`: the two marginals, which determine everything but the synergy.
     samples : tuple (z, x, y)
         Instead of `p`: n samples of target and sources. Integers are taken as symbols, floating
