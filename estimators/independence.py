@@ -1,4 +1,4 @@
-"""Two questions to ask of any estimator: is it above chance, and would more samples change it?"""
+"""Questions to ask of any estimator: is it above chance, and is it stable in n and in k?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from estimators._errors import InputError
 from estimators._resample import blocks, few_groups, group_permutations
 from estimators._types import Diagnostic, Estimate
 
-__all__ = ["n_scaling", "permutation_test"]
+__all__ = ["k_sweep", "n_scaling", "permutation_test"]
 
 Estimator = Callable[..., Estimate]
 
@@ -208,4 +208,75 @@ def n_scaling(
         },
         seed=seed,
         diagnostics=(*found, *few_groups(n_groups)),
+    )
+
+
+def k_sweep(
+    estimator: Estimator, *arrays: Any, ks: Sequence[int] = (3, 10, 30), **options: Any
+) -> Estimate:
+    r"""Spread of a nearest-neighbour estimate over the number of neighbours.
+
+    .. math:: \max_k \hat I_k - \min_k \hat I_k
+
+    A larger k averages over larger balls: where the estimates fall with k, the balls are too large
+    for the structure of the data, and the value at any k is too low.
+
+    Parameters
+    ----------
+    estimator : callable
+        Called as ``estimator(*arrays, k=k, ci=None, **options)``.
+    *arrays : arrays, samples along axis 0
+    ks : sequence of int
+        At least two numbers of neighbours.
+    **options
+        Passed on to `estimator`.
+
+    Returns
+    -------
+    Estimate
+        The spread, in the unit of the estimator; ``params["curve"]`` has the value at each k.
+
+    Raises
+    ------
+    InputError
+        For fewer than two k, or where the estimator refuses the data.
+
+    Examples
+    --------
+    >>> from estimators.ksg import ksg_mi
+    >>> x = np.random.default_rng(0).normal(size=(300, 8))
+    >>> y = x + 0.5 * np.random.default_rng(1).normal(size=(300, 8))
+    >>> [d.code for d in k_sweep(ksg_mi, x, y).diagnostics]
+    ['unstable-in-k']
+
+    References
+    ----------
+    Kraskov, Stoegbauer and Grassberger 2004, section II.
+    """
+    if len(set(ks)) < 2:
+        raise InputError(f"ks is {ks!r}; pass at least two numbers of neighbours, e.g. (3, 10, 30)")
+    made = {int(k): estimator(*arrays, k=k, ci=None, **options) for k in ks}
+    curve = {k: _value(e, f"the data with k = {k}") for k, e in made.items()}
+    spread = max(curve.values()) - min(curve.values())
+    first = made[int(ks[0])]
+    found: tuple[Diagnostic, ...] = ()
+    if spread > max(0.05, 0.1 * abs(curve[int(ks[0])])):
+        listing = ", ".join(f"{v:.3f} at k = {k}" for k, v in curve.items())
+        found = (
+            Diagnostic(
+                code="unstable-in-k",
+                severity="warning",
+                message=f"the value depends on the number of neighbours ({listing}): neighbours "
+                "are too far apart to see the structure, and the information is likely larger "
+                "than any of these; use mutual_information, or more samples",
+            ),
+        )
+    return Estimate(
+        value=spread,
+        unit=first.unit,
+        kind="estimate",
+        n=first.n,
+        method=f"spread over k = {', '.join(map(str, curve))}",
+        params={"curve": curve},
+        diagnostics=found,
     )

@@ -8,7 +8,7 @@ import pytest
 from estimators import InputError
 from estimators.discrete import discrete_entropy, discrete_mi
 from estimators.gaussian import gaussian_mi
-from estimators.independence import n_scaling, permutation_test
+from estimators.independence import k_sweep, n_scaling, permutation_test
 from estimators.ksg import ksg_mi
 
 
@@ -70,3 +70,17 @@ def test_refusals():
         permutation_test(gaussian_mi, x, x)
     with pytest.raises(InputError, match="ascending"):
         n_scaling(gaussian_mi, x, x[::-1], parts=(2, 4))
+
+
+def test_spread_over_neighbours():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1500, 1))
+    calm = k_sweep(ksg_mi, x, x + rng.normal(size=x.shape))
+    assert calm.diagnostics == ()
+    assert calm.value < 0.05
+    x = rng.normal(size=(800, 16))
+    wild = k_sweep(ksg_mi, x, 0.6 * x + 0.8 * rng.normal(size=x.shape), ks=(3, 30))
+    assert [d.code for d in wild.diagnostics] == ["unstable-in-k"]
+    assert wild.params["curve"][3] > wild.params["curve"][30]
+    with pytest.raises(InputError, match="at least two"):
+        k_sweep(ksg_mi, x, x, ks=(3,))

@@ -42,16 +42,16 @@ def path(request, monkeypatch):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize(("d", "k"), [(1, 1), (1, 4), (2, 3), (5, 3), (16, 3)])
+@pytest.mark.parametrize(("d", "k"), [(1, 1), (2, 4), (5, 3), (16, 3)])
 @pytest.mark.parametrize("kind", ["plain", "mean 1000", "near-copies", "float32", "tiny scale"])
 def test_every_path_equals_its_reference(path, norm, d, k, kind):
-    x, y = pair(250, d)
+    x, y = pair(150, d)
     z = x + y + np.random.default_rng(9).normal(size=x.shape)
     if kind == "mean 1000":
         x, y = x + 1000, y - 1000
     elif kind == "near-copies":
-        x[100:] = x[:150] + 1e-5 * np.random.default_rng(1).normal(size=(150, d))
-        y[100:] = y[:150] + 1e-5 * np.random.default_rng(2).normal(size=(150, d))
+        x[75:] = x[:75] + 1e-5 * np.random.default_rng(1).normal(size=(75, d))
+        y[75:] = y[:75] + 1e-5 * np.random.default_rng(2).normal(size=(75, d))
     elif kind == "float32":
         x, y, z = (v.astype(np.float32) for v in (x, y, z))
     elif kind == "tiny scale":
