@@ -131,7 +131,9 @@ class Patch:
                     # One that the language model has just made for itself.
                     adopt(cache, self.plan, self.rule)
                     step.cache = cache
-                compact = cache.layers[number]
+                found = cache.layers[number]
+                # A cache that knows of no windows keeps everything where vision is shown.
+                compact = found if isinstance(found, CompactLayer) else None
             if not runs:
                 if compact is not None:
                     compact.pass_over(hidden.shape[1])

@@ -280,6 +280,10 @@ def test_windows_in_the_decoder_of_another_family(images: list[int]) -> None:
     with reference.masked(live, decoder_layers(live), LATE, token, prompt):
         assert _words(live, inputs, use_cache=False) == words
     assert max(layer.keys.shape[-2] for layer in out.past_key_values.layers) == 5
+    with skipping(live, LATE):
+        everything = DynamicCache()  # made without a config, it knows of no windows
+        assert _words(live, inputs, past_key_values=everything) == words
+    assert everything.layers[-1].keys.shape[-2] == prompt + 5
 
 
 # Embeddings instead of tokens.
