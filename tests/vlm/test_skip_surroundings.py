@@ -488,3 +488,26 @@ def test_states_asked_of_the_model_have_all_rows_and_attentions_those_that_took_
     assert {state.shape[1] for state in out.hidden_states} == {16}
     assert torch.equal(out.hidden_states[2][vision], out.hidden_states[0][vision])
     assert [tuple(a.shape[-2:]) for a in out.attentions] == [(7, 7)] * 2 + [(16, 16)] * 4
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_vl"])
+@torch.no_grad()
+def test_frames_of_a_video_are_vision_too(folder: Path, model_type: str) -> None:
+    live = tiny.build(model_type, folder)
+    inputs = tiny.batch(live, [1, 2])
+    image, video = live.config.image_token_id, live.config.video_token_id
+    ids = torch.where(inputs["input_ids"] == image, video, inputs["input_ids"])
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": inputs["attention_mask"],
+        "pixel_values_videos": inputs["pixel_values"],
+        "video_grid_thw": inputs["image_grid_thw"],
+        "mm_token_type_ids": 2 * inputs["mm_token_type_ids"],
+    }
+    real = inputs["attention_mask"].bool()
+    with reference.masked(live, decoder_layers(live), PLAN, video, ids.shape[1]):
+        expected = live(**inputs, use_cache=False).logits[real]
+    with skipping(live, PLAN):
+        out = live(**inputs)
+    torch.testing.assert_close(out.logits[real], expected, atol=1e-4, rtol=0)
+    assert out.past_key_values.layers[3].keys.shape[-2] == (real & (ids != video)).sum(1).max()
