@@ -20,6 +20,8 @@ from probes._ridge import FoldedRidge, held_out_folds, walk
 
 __all__ = ["FoldedLogistic", "LogisticFit", "log_softmax"]
 
+_ROUGH = 1e-5  # tolerance of fits that only choose a penalty: a hundredth of what they differ by
+
 
 @dataclass(frozen=True, slots=True)
 class LogisticFit:
@@ -66,7 +68,7 @@ class FoldedLogistic:
         self._held: dict[tuple[tuple[int, ...], int], NDArray[np.float64]] = {}
         self._fits: dict[tuple[int, ...], LogisticFit] = {}
 
-    def fit(self, folds: Sequence[int], penalty: float) -> LogisticFit:
+    def fit(self, folds: Sequence[int], penalty: float, *, tol: float | None = None) -> LogisticFit:
         r"""Fit on a union of folds.
 
         Minimises :math:`\sum_i -\log p(z_i|x_i) + \tfrac{n \lambda}{4} \sum_j \sigma_j^2 |w_j|^2`,
@@ -86,8 +88,9 @@ class FoldedLogistic:
         mean = mean.astype(np.float64)
 
         def unpack(v: FloatArray) -> tuple[FloatArray, FloatArray]:
-            w = solve_triangular(factor, v[:-k].reshape(d, k), lower=True, trans="T")
-            return np.sqrt(2.0) * w, step * v[-k:]
+            raw = v[:-k].reshape(d, k).astype(factor.dtype)
+            w = solve_triangular(factor, raw, lower=True, trans="T")
+            return np.sqrt(2.0) * w.astype(np.float64), step * v[-k:]
 
         def objective(v: FloatArray) -> tuple[float, FloatArray]:
             w, b = unpack(v)
@@ -100,7 +103,8 @@ class FoldedLogistic:
             total = excess.sum(0)
             pull = np.asarray(x.T @ excess.astype(x.dtype), dtype=np.float64)
             gradient = pull - np.outer(mean, total) + 0.5 * ridge[:, None] * w
-            of_v = np.sqrt(2.0) * solve_triangular(factor, gradient, lower=True)
+            solved = solve_triangular(factor, gradient.astype(factor.dtype), lower=True)
+            of_v = np.sqrt(2.0) * solved.astype(np.float64)
             of_b = step * (total + np.exp(prior) - 1.0 / k)
             return loss / n, np.concatenate([of_v.ravel(), of_b]) / n
 
@@ -117,7 +121,12 @@ class FoldedLogistic:
             start,
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": self.max_iter, "ftol": self.tol, "gtol": 1e-7, "maxcor": 10},
+            options={
+                "maxiter": self.max_iter,
+                "ftol": self.tol if tol is None else tol,
+                "gtol": 1e-7,
+                "maxcor": 10,
+            },
         )
         w, b = unpack(np.asarray(found.x))
         fit = LogisticFit(
@@ -140,7 +149,7 @@ class FoldedLogistic:
     def _held_out(self, folds: tuple[int, ...], step: int) -> NDArray[np.float64]:
         key = (folds, step)
         if key not in self._held:
-            fit = self.fit(folds, 10.0**step)
+            fit = self.fit(folds, 10.0**step, tol=_ROUGH)
             loss = np.full(self.ridge.n_folds, np.nan)
             for f, rows in enumerate(self.ridge.members):
                 if f not in folds:

@@ -61,6 +61,21 @@ class RidgeFit:
         linear = x @ self.coef[:, columns].astype(x.dtype)
         return np.asarray(linear + self.intercept[columns], dtype=np.float64)
 
+    def smooth(self, targets: FloatArray, outside: IntArray) -> FloatArray:
+        """Predictions elsewhere of the same fit to other targets, shape (len(outside), m)."""
+        from scipy.linalg import cho_solve
+
+        inside = self._x[self.rows]
+        mean = targets.mean(0)
+        if self._dual:
+            alpha = cho_solve(self._factor, targets - mean)
+            coef = np.asarray(inside.T @ alpha.astype(inside.dtype), dtype=np.float64)
+        else:
+            moment = inside.T @ (targets - mean).astype(inside.dtype)
+            coef = cho_solve(self._factor, np.asarray(moment, dtype=np.float64))
+        linear = self._x[outside] @ coef.astype(self._x.dtype)
+        return np.asarray(linear + (mean - self._centre @ coef), dtype=np.float64)
+
     def adjoint(self, outside: IntArray, weights: FloatArray) -> FloatArray:
         r"""Apply the transposed smoother: how predictions elsewhere depend on the fitted targets.
 
@@ -155,6 +170,7 @@ class FoldedRidge:
             raise InputError("a fold is empty; use fewer folds")
         self._errors: dict[tuple[tuple[int, ...], float], NDArray[np.float64]] = {}
         self._gram: list[FloatArray] = []
+        self._held: tuple[tuple[int, ...], float, FloatArray, FloatArray, FloatArray] | None = None
         if not self.dual:
             self._prepare()
 
@@ -186,20 +202,27 @@ class FoldedRidge:
             Added to the covariance of standardised coordinates; a trace of it (1e-10, or 1e-6 in
             float32) stays at 0, so that copies of a coordinate do no harm.
         df : bool
-            Whether to compute the effective number of parameters.
+            Whether to compute the effective number of parameters; without, wide arrays are
+            factored in float32, which is enough to predict.
         """
         floor = 1e-10 if self.x.dtype == np.float64 else 1e-6
         amount = max(float(penalty), floor)
         return (self._fit_dual if self.dual else self._fit_primal)(tuple(folds), amount, df)
 
-    def covariance(self, folds: Sequence[int]) -> tuple[FloatArray, FloatArray, int]:
-        """Centred cross-products of the states on a union of folds, their mean, and the size."""
+    def covariance(
+        self, folds: Sequence[int], *, rough: bool = False
+    ) -> tuple[FloatArray, FloatArray, int]:
+        """Centred cross-products of the states on a union of folds, their mean, and the size.
+
+        In float64; if `rough`, in the precision of the states.
+        """
         n = sum(len(self.members[f]) for f in folds)
         mean = np.sum([self._sum_x[f] for f in folds], axis=0) / n
-        h = np.zeros((self.d, self.d))
+        dtype = self.x.dtype if rough else np.dtype(np.float64)
+        h = np.zeros((self.d, self.d), dtype=dtype)
         for f in folds:
             h += self._gram[f]
-        h -= n * np.outer(mean, mean)
+        h -= np.outer((n * mean).astype(dtype), mean.astype(dtype))
         return h, mean, n
 
     def _weights(self, h: FloatArray, n: int, penalty: float) -> FloatArray:
@@ -212,25 +235,34 @@ class FoldedRidge:
     def preconditioner(
         self, folds: Sequence[int], penalty: float
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Lower Cholesky factor of a fit's normal equations, its penalty weights, and the mean."""
+        """Lower Cholesky factor near a fit's normal equations, its penalty weights, and the mean.
+
+        The factor of a neighbouring penalty serves as well and is kept from call to call.
+        """
         from scipy.linalg import cholesky
 
-        h, mean, n = self.covariance(folds)
-        ridge = n * penalty * self._weights(h, n, penalty)
-        h[np.diag_indices(self.d)] += ridge
-        return np.asarray(cholesky(h, lower=True, overwrite_a=True)), ridge, mean
+        key = tuple(folds)
+        held = self._held
+        if held is None or held[0] != key or not 0.05 < penalty / held[1] < 20.0:
+            h, mean, n = self.covariance(folds, rough=True)
+            unit = n * self._weights(h, n, penalty)
+            h[np.diag_indices(self.d)] += (penalty * unit).astype(h.dtype)
+            factor = np.asarray(cholesky(h, lower=True, overwrite_a=True))
+            held = self._held = (key, penalty, factor, unit, mean)
+        return held[2], penalty * held[3], held[4]
 
     def _fit_primal(self, folds: tuple[int, ...], penalty: float, df: bool) -> RidgeFit:
         from scipy.linalg import cho_factor, cho_solve
 
         rows = self.rows(folds)
-        h, mean, n = self.covariance(folds)
+        # What only serves to choose a penalty need not be exact.
+        h, mean, n = self.covariance(folds, rough=not df and penalty >= 1e-4)
         mean_z = np.sum([self._sum_z[f] for f in folds], axis=0) / n
         cross = np.sum([self._cross[f] for f in folds], axis=0) - n * np.outer(mean, mean_z)
         ridge = n * penalty * self._weights(h, n, penalty)
-        h[np.diag_indices(self.d)] += ridge
+        h[np.diag_indices(self.d)] += ridge.astype(h.dtype)
         factor = cho_factor(h, lower=True, overwrite_a=True)
-        coef = cho_solve(factor, cross)
+        coef = np.asarray(cho_solve(factor, cross.astype(h.dtype)), dtype=np.float64)
         used = float(self.d) + 1.0
         if df and penalty > 1e-5:
             used -= float(np.sum(ridge * _inverse_diagonal(factor[0])))

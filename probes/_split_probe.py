@@ -8,7 +8,7 @@ fitted on samples the other has not seen, the noise averages out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -22,6 +22,7 @@ __all__ = ["Layer", "SplitProbe", "fit_layer", "fold_sets", "split_probe"]
 
 Regularisation = float | str
 _COLUMNS = 64  # columns of the target held at a time
+_REPLICATES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,10 @@ class SplitProbe:
     spread_upper, spread_lower : ndarray, shape (n,)
         Half the squared distance of two probes of the same layer: their variance.
     influence : ndarray, shape (n,)
-        What each sample contributes to the mean of `product`, as evaluated and as fitted on;
-        sums over groups give the standard error.
+        What each sample contributes to the mean of `product`, as evaluated and as fitted on.
+    noise : float
+        Variance of the part of the mean that is quadratic in the probes' errors, which sums over
+        `influence` count twice.
     """
 
     product: FloatArray
@@ -70,6 +73,7 @@ class SplitProbe:
     spread_upper: FloatArray
     spread_lower: FloatArray
     influence: FloatArray
+    noise: float = 0.0
 
     @property
     def value(self) -> float:
@@ -80,7 +84,8 @@ class SplitProbe:
         """Standard error over groups."""
         sums = self.influence if codes is None else np.bincount(codes, weights=self.influence)
         g = len(sums)
-        return math.sqrt(g / (g - 1) * float(((sums - sums.mean()) ** 2).sum()))
+        variance = g / (g - 1) * float(((sums - sums.mean()) ** 2).sum())
+        return math.sqrt(max(variance - self.noise, 0.5 * variance))
 
 
 def fold_sets(n_folds: int) -> list[tuple[int, ...]]:
@@ -138,6 +143,8 @@ def split_probe(
     n_folds: int,
     *,
     influence: bool = True,
+    groups: IntArray | None = None,
+    seed: int = 0,
 ) -> SplitProbe:
     r"""Compare the probes of two layers.
 
@@ -157,7 +164,11 @@ def split_probe(
     n_folds : int
     influence : bool
         Whether to compute each sample's influence (the infinitesimal jackknife: one more solve
-        per probe); zeros otherwise.
+        per probe) and the variance of the quadratic part (wild bootstrap); zeros otherwise.
+    groups : ndarray of int64, shape (n,), optional
+        Cluster codes, which share a sign in the bootstrap.
+    seed : int
+        Of those signs.
 
     Returns
     -------
@@ -165,7 +176,12 @@ def split_probe(
     """
     n = len(z)
     members = [np.flatnonzero(fold_of == f) for f in range(n_folds)]
-    out = {name: np.zeros(n) for name in SplitProbe.__dataclass_fields__}
+    names = [name for name in SplitProbe.__dataclass_fields__ if name != "noise"]
+    out = {name: np.zeros(n) for name in names}
+    count = n if groups is None else int(groups.max()) + 1
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(count, _REPLICATES))
+    signs = signs if groups is None else signs[groups]
+    null = np.zeros(_REPLICATES)
     gradient: dict[tuple[int, ...], FloatArray] = {}
     for columns in _chunks(z.shape[1]):
         part = z[:, columns]
@@ -196,16 +212,55 @@ def split_probe(
                 for p, q in pairs:
                     gradient[p][rows] = gap[q][rows] / (n * len(pairs))
                     gradient[q][rows] = gap[p][rows] / (n * len(pairs))
+            residuals = {}
             for sign, layer, of in ((1.0, upper, of_upper), (-1.0, lower, of_lower)):
                 for p, fit in layer.fits.items():
                     outside = np.flatnonzero(~np.isin(fold_of, p))
                     pull = fit.adjoint(outside, gradient[p][outside])
-                    residual = (part - of[p])[fit.rows]
                     # Fitted residuals are too small by the share of samples the fit used up.
                     free = max(1.0 - fit.df / len(fit.rows), 0.05)
-                    out["influence"][fit.rows] += sign * _dot(pull, residual) / math.sqrt(free)
+                    residual = (part - of[p])[fit.rows] / math.sqrt(free)
+                    out["influence"][fit.rows] += sign * _dot(pull, residual)
+                    residuals[sign, p] = residual
+            null += _null_products(upper, lower, residuals, signs, members)
     out["influence"] += (out["product"] - out["product"].mean()) / n
-    return SplitProbe(**out)
+    return SplitProbe(**out, noise=float(np.mean(null**2)))
+
+
+def _null_products(
+    upper: Layer,
+    lower: Layer,
+    residuals: Mapping[tuple[float, tuple[int, ...]], FloatArray],
+    signs: FloatArray,
+    members: list[IntArray],
+) -> FloatArray:
+    """Means of products of pure noise: the probes' residuals under random signs, fitted again."""
+    n, replicates = signs.shape
+    total = np.zeros(replicates)
+    k = next(iter(residuals.values())).shape[1]
+    step = max(1, 2 * _COLUMNS // k)
+    for start in range(0, replicates, step):
+        some = signs[:, start : start + step]
+        noise = {}
+        for p, fit in upper.fits.items():
+            outside = np.setdiff1d(np.arange(n), fit.rows, assume_unique=True)
+            drawn = [
+                one.fits[p].smooth(
+                    (residuals[sign, p][:, None, :] * some[fit.rows][:, :, None]).reshape(
+                        len(fit.rows), -1
+                    ),
+                    outside,
+                )
+                for sign, one in ((1.0, upper), (-1.0, lower))
+            ]
+            noise[p] = np.zeros((n, some.shape[1] * k))
+            noise[p][outside] = drawn[0] - drawn[1]
+        for c, rows in enumerate(members):
+            pairs = list(_partitions([f for f in range(len(members)) if f != c]))
+            for p, q in pairs:
+                product = (noise[p][rows] * noise[q][rows]).sum(0).reshape(-1, k).sum(1)
+                total[start : start + step] += product / (n * len(pairs))
+    return total
 
 
 def _chunks(k: int) -> Iterator[slice]:

@@ -179,7 +179,16 @@ def _probe(
         layers.append(fit_layer(FoldedRidge(ready, target.z, fold_of, folds), regularisation))
         scales.append(its_scale)
     upper, lower = layers
-    rows = split_probe(upper, lower, target.z, fold_of, folds, influence=ci is not None)
+    rows = split_probe(
+        upper,
+        lower,
+        target.z,
+        fold_of,
+        folds,
+        influence=ci is not None,
+        groups=codes,
+        seed=seed,
+    )
     transfer = bound = None
     if x_lower.shape == x_upper.shape:
         transfer, bound = _transfer(x_lower, x_upper, upper, scales[0], fold_of)
@@ -274,7 +283,7 @@ def _interval(value: float, se: float, units: int, level: float) -> Interval:
     from scipy.special import stdtrit
 
     reach = float(stdtrit(units - 1, 0.5 + level / 2)) * se
-    method = f"infinitesimal jackknife over {units} groups, refits included"
+    method = f"infinitesimal jackknife over {units} groups, probes' noise included"
     if value - reach > 0.0:
         return Interval(low=value - reach, high=value + reach, level=level, method=method)
     # The upper end keeps the two-sided quantile, since the data chose between the two forms.

@@ -168,3 +168,17 @@ def test_using_a_probe_before_or_beside_its_states_is_said():
         RidgeProbe(penalty=1.0).fit(x, z).predict(x[:, :3])
     with pytest.raises(InputError, match="no option 'alpha'"):
         RidgeProbe().set_params(alpha=1)
+
+
+def test_wide_states_are_fitted_in_single_precision_and_agree():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1300, 1100)) + 50.0
+    z = x[:, :2] + rng.normal(size=(1300, 2))
+    y = (z[:, 0] > 50).astype(int)
+    scaled = StandardScaler().fit_transform(x)
+    ridge = Ridge(alpha=0.1 * len(x)).fit(scaled, z)
+    ours = RidgeProbe(penalty=0.1).fit(x.astype(np.float32), z)
+    np.testing.assert_allclose(ours.predict(x), ridge.predict(scaled), atol=2e-3)
+    logistic = LogisticRegression(C=2 / len(x), tol=1e-8, max_iter=5000).fit(scaled, y)
+    proba = LogisticProbe(penalty=1.0).fit(x.astype(np.float32), y).predict_proba(x)
+    assert np.abs(proba - logistic.predict_proba(scaled)).max() < 5e-3
