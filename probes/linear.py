@@ -153,8 +153,9 @@ class LogisticProbe(_Linear):
     .. math:: \min_{W, b} -\sum_i \log p(z_i|x_i)
               + \tfrac{n \lambda}{4} \sum_j \sigma_j^2 |w_j|^2
 
-    On standardised states this is scikit-learn's with :math:`C = 2 / (n \lambda)`, but for one
-    sample of weight that keeps the probability of an unseen class above 0.
+    On standardised states this is scikit-learn's with :math:`C = 2 / (n \lambda)` (twice that for
+    two classes, which it gives one set of coefficients), but for one sample of weight that keeps
+    the probability of an unseen class above 0.
 
     Parameters
     ----------

@@ -179,6 +179,6 @@ def test_wide_states_are_fitted_in_single_precision_and_agree():
     ridge = Ridge(alpha=0.1 * len(x)).fit(scaled, z)
     ours = RidgeProbe(penalty=0.1).fit(x.astype(np.float32), z)
     np.testing.assert_allclose(ours.predict(x), ridge.predict(scaled), atol=2e-3)
-    logistic = LogisticRegression(C=2 / len(x), tol=1e-8, max_iter=5000).fit(scaled, y)
+    logistic = LogisticRegression(C=4 / len(x), tol=1e-8, max_iter=5000).fit(scaled, y)
     proba = LogisticProbe(penalty=1.0).fit(x.astype(np.float32), y).predict_proba(x)
     assert np.abs(proba - logistic.predict_proba(scaled)).max() < 5e-3
