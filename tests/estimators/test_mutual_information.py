@@ -164,3 +164,11 @@ def test_families_are_what_they_say():
     assert wide == pytest.approx(0.5)
     truth = _known.function_plus_noise(np.random.default_rng(0), 10, lambda v: v, 0.5)[2]
     assert truth == pytest.approx(0.5 * math.log(1 + 1 / 0.25), abs=1e-3)
+
+
+def test_information_spread_over_more_directions_than_samples_can_use_is_not_trusted():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1000, 300))
+    e = mutual_information(x, 0.6 * x + 0.8 * rng.normal(size=x.shape), ci=None)
+    assert e.value < 0.5 * -150 * np.log(1 - 0.36)
+    assert not e.trustworthy
