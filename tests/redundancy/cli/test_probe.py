@@ -21,7 +21,7 @@ def acts(tmp_path):
     y = x.copy()
     y[:, 0] += 4 * z
     path = tmp_path / "acts.npz"
-    np.savez(path, **{"0": x, "1": y, "2": y + 0.01}, target=z, groups=np.arange(300) // 3)
+    np.savez(path, **{"0": x, "1": y, "2": y + 0.01}, target=z)
     return path
 
 
