@@ -14,7 +14,7 @@ from probes._logistic import FoldedLogistic
 from probes._ridge import FoldedRidge, compact, standardised
 from probes._target import Target
 
-__all__ = ["KINDS", "CrossFit", "cross_fit", "prior_log_proba", "resolve"]
+__all__ = ["KINDS", "CrossFit", "cross_fit", "prior_log_proba", "resolve", "shared_products"]
 
 KINDS = ("linear", "ridge", "logistic", "mlp")
 _MANY_COORDINATES = 1024
@@ -67,6 +67,7 @@ def cross_fit(
     groups: IntArray | None = None,
     seed: int = 0,
     options: dict[str, Any] | None = None,
+    products: FoldedRidge | None = None,
 ) -> dict[str, CrossFit]:
     """Cross-fit several kinds of probe on the same folds; the linear ones share their products.
 
@@ -84,6 +85,8 @@ def cross_fit(
         Of an MLP.
     options : dict, optional
         Further options of an MLP.
+    products : FoldedRidge, optional
+        `shared_products` of the same states and folds, for a second target.
 
     Returns
     -------
@@ -96,15 +99,10 @@ def cross_fit(
     wanted = set(named.values())
     found: dict[str, CrossFit] = {}
     if wanted & {"ridge", "logistic"}:
-        ready = standardised(x)[0]
-        wide = ready.shape[1] > len(ready)
-        ridge = FoldedRidge(
-            compact(ready) if wide else ready,
-            target.z,
-            fold_of,
-            n_folds,
-            dual=False,
-            isotropic=wide,
+        ridge = (
+            shared_products(x, target, fold_of, n_folds)
+            if products is None
+            else products.retarget(target.z)
         )
         if "ridge" in wanted:
             found["ridge"] = _ridge(ridge)
@@ -113,6 +111,15 @@ def cross_fit(
     if "mlp" in wanted:
         found["mlp"] = _mlp(x, target, fold_of, n_folds, groups, seed, options or {})
     return {kind: found[name] for kind, name in named.items()}
+
+
+def shared_products(x: FloatArray, target: Target, fold_of: IntArray, n_folds: int) -> FoldedRidge:
+    """Cross-products of a layer, from which all linear probes on these folds are fitted."""
+    ready = standardised(x)[0]
+    wide = ready.shape[1] > len(ready)
+    return FoldedRidge(
+        compact(ready) if wide else ready, target.z, fold_of, n_folds, dual=False, isotropic=wide
+    )
 
 
 def _ridge(ridge: FoldedRidge) -> CrossFit:
@@ -126,7 +133,7 @@ def _ridge(ridge: FoldedRidge) -> CrossFit:
 
 
 def _logistic(ridge: FoldedRidge, target: Target) -> CrossFit:
-    logistic = FoldedLogistic(ridge, target.z)
+    logistic = FoldedLogistic(ridge, target.z, tol=1e-6)
     log_p, penalties, converged = np.empty_like(target.z), [], True
     for test, rows in enumerate(ridge.members):
         train = tuple(f for f in range(ridge.n_folds) if f != test)

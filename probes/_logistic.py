@@ -20,7 +20,7 @@ from probes._ridge import FoldedRidge, held_out_folds, walk
 
 __all__ = ["FoldedLogistic", "LogisticFit", "log_softmax"]
 
-_ROUGH = 1e-5  # tolerance of fits that only choose a penalty: a hundredth of what they differ by
+_ROUGH = 5e-5  # tolerance, in nats, of fits that only choose a penalty
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class FoldedLogistic:
 
         Minimises :math:`\sum_i -\log p(z_i|x_i) + \tfrac{n \lambda}{4} \sum_j \sigma_j^2 |w_j|^2`,
         and one further sample at the mean whose class is uniform, so that a class that is absent
-        keeps a probability above 0. Starts from the last fit on the same folds.
+        keeps a probability above 0. Starts from the last fit on the same folds or some of them.
         """
         from scipy.linalg import solve_triangular
         from scipy.optimize import minimize
@@ -89,7 +89,7 @@ class FoldedLogistic:
 
         def unpack(v: FloatArray) -> tuple[FloatArray, FloatArray]:
             raw = v[:-k].reshape(d, k).astype(factor.dtype)
-            w = solve_triangular(factor, raw, lower=True, trans="T")
+            w = solve_triangular(factor, raw, lower=True, trans="T", check_finite=False)
             return np.sqrt(2.0) * w.astype(np.float64), step * v[-k:]
 
         def objective(v: FloatArray) -> tuple[float, FloatArray]:
@@ -103,13 +103,15 @@ class FoldedLogistic:
             total = excess.sum(0)
             pull = np.asarray(x.T @ excess.astype(x.dtype), dtype=np.float64)
             gradient = pull - np.outer(mean, total) + 0.5 * ridge[:, None] * w
-            solved = solve_triangular(factor, gradient.astype(factor.dtype), lower=True)
+            solved = solve_triangular(
+                factor, gradient.astype(factor.dtype), lower=True, check_finite=False
+            )
             of_v = np.sqrt(2.0) * solved.astype(np.float64)
             of_b = step * (total + np.exp(prior) - 1.0 / k)
             return loss / n, np.concatenate([of_v.ravel(), of_b]) / n
 
         start = np.zeros(d * k + k)
-        known = self._fits.get(folds)
+        known = self._start(folds)
         if known is not None:
             start[:-k] = (factor.T @ known.coef / np.sqrt(2.0)).ravel()
             start[-k:] = (known.intercept + mean @ known.coef) / step
@@ -134,6 +136,13 @@ class FoldedLogistic:
         )
         self._fits[folds] = fit
         return fit
+
+    def _start(self, folds: tuple[int, ...]) -> LogisticFit | None:
+        """The last fit on these folds, or on some of them: never one that saw other samples."""
+        if folds in self._fits:
+            return self._fits[folds]
+        within = [f for f in self._fits if set(f) < set(folds)]
+        return self._fits[max(within, key=len)] if within else None
 
     def choose(self, folds: Sequence[int], *, rotate: bool = False) -> float:
         """Choose the penalty by the log loss on left-out folds, as `FoldedRidge.choose`."""

@@ -9,6 +9,7 @@ samples than coordinates, of the n x n kernel otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,16 @@ from numpy.typing import NDArray
 from estimators import InputError
 from estimators._arrays import FloatArray, IntArray
 
-__all__ = ["AMPLE", "FoldedRidge", "RidgeFit", "compact", "held_out_folds", "standardised", "walk"]
+__all__ = [
+    "AMPLE",
+    "FoldedRidge",
+    "RidgeFit",
+    "compact",
+    "held_out_folds",
+    "leading",
+    "standardised",
+    "walk",
+]
 
 AMPLE = 1.25
 """Least squares needs no penalty with this many samples per coordinate."""
@@ -72,7 +82,8 @@ class RidgeFit:
             coef = np.asarray(inside.T @ alpha.astype(inside.dtype), dtype=np.float64)
         else:
             moment = inside.T @ (targets - mean).astype(inside.dtype)
-            coef = cho_solve(self._factor, np.asarray(moment, dtype=np.float64))
+            solved = cho_solve(self._factor, moment.astype(self._factor[0].dtype))
+            coef = np.asarray(solved, dtype=np.float64)
         linear = self._x[outside] @ coef.astype(self._x.dtype)
         return np.asarray(linear + (mean - self._centre @ coef), dtype=np.float64)
 
@@ -91,7 +102,7 @@ class RidgeFit:
             spread = inside @ moment - self._centre @ moment
             out = cho_solve(self._factor, np.asarray(spread, dtype=np.float64))
         else:
-            solved = cho_solve(self._factor, np.asarray(moment, dtype=np.float64))
+            solved = cho_solve(self._factor, moment.astype(self._factor[0].dtype))
             out = inside @ solved.astype(inside.dtype) - self._centre @ solved
         return np.asarray(out + total / len(self.rows), dtype=np.float64)
 
@@ -131,6 +142,28 @@ def compact(x: FloatArray) -> FloatArray:
     jitter = (1e-10 if x.dtype == np.float64 else 1e-6) * float(np.trace(kernel)) / n
     kernel[np.diag_indices(n)] += jitter
     return np.asarray(cholesky(kernel, lower=True, overwrite_a=True), dtype=x.dtype)
+
+
+def leading(x: FloatArray, m: int, *, seed: int = 0) -> tuple[FloatArray, FloatArray]:
+    """Scores on the m leading principal components of standardised states, and the components.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, d)
+    m : int
+    seed : int
+        Of the randomised range finder.
+
+    Returns
+    -------
+    scores : ndarray, shape (n, m)
+    components : ndarray, shape (d, m)
+    """
+    from sklearn.utils.extmath import randomized_svd
+
+    _, _, rows = randomized_svd(x, m, n_iter=4, random_state=seed)
+    components = np.asarray(rows.T, dtype=x.dtype)
+    return np.asarray(x @ components), components
 
 
 class FoldedRidge:
@@ -177,11 +210,25 @@ class FoldedRidge:
     def _prepare(self) -> None:
         self._sum_x, self._sum_z, self._cross = [], [], []
         for rows in self.members:
-            x, z = self.x[rows], self.z[rows]
+            x = self.x[rows]
             self._gram.append(np.asarray(x.T @ x))
-            self._cross.append(np.asarray(x.T @ z.astype(x.dtype), dtype=np.float64))
+            self._cross.append(self._product(rows, self.z))
             self._sum_x.append(x.sum(0, dtype=np.float64))
-            self._sum_z.append(z.sum(0))
+            self._sum_z.append(self.z[rows].sum(0))
+
+    def retarget(self, z: FloatArray) -> FoldedRidge:
+        """The same states with another target; products of the states are shared."""
+        other = copy(self)
+        other.z = z
+        other._errors = {}
+        if not self.dual:
+            other._cross = [self._product(rows, z) for rows in self.members]
+            other._sum_z = [z[rows].sum(0) for rows in self.members]
+        return other
+
+    def _product(self, rows: IntArray, z: FloatArray) -> FloatArray:
+        x = self.x[rows]
+        return np.asarray(x.T @ z[rows].astype(x.dtype), dtype=np.float64)
 
     def rows(self, folds: Sequence[int]) -> IntArray:
         """Samples of a union of folds, in ascending order."""
@@ -202,8 +249,7 @@ class FoldedRidge:
             Added to the covariance of standardised coordinates; a trace of it (1e-10, or 1e-6 in
             float32) stays at 0, so that copies of a coordinate do no harm.
         df : bool
-            Whether to compute the effective number of parameters; without, wide arrays are
-            factored in float32, which is enough to predict.
+            Whether to compute the effective number of parameters.
         """
         floor = 1e-10 if self.x.dtype == np.float64 else 1e-6
         amount = max(float(penalty), floor)
@@ -255,8 +301,8 @@ class FoldedRidge:
         from scipy.linalg import cho_factor, cho_solve
 
         rows = self.rows(folds)
-        # What only serves to choose a penalty need not be exact.
-        h, mean, n = self.covariance(folds, rough=not df and penalty >= 1e-4)
+        # A penalty bounds the condition number, so that single precision is enough to predict.
+        h, mean, n = self.covariance(folds, rough=penalty >= 1e-4)
         mean_z = np.sum([self._sum_z[f] for f in folds], axis=0) / n
         cross = np.sum([self._cross[f] for f in folds], axis=0) - n * np.outer(mean, mean_z)
         ridge = n * penalty * self._weights(h, n, penalty)
@@ -352,7 +398,8 @@ def walk(error: Callable[[int], float], *, start: int) -> int:
 
 def _inverse_diagonal(lower: FloatArray) -> FloatArray:
     """Diagonal of the inverse of a matrix, from its lower Cholesky factor."""
-    from scipy.linalg.lapack import dtrtri
+    from scipy.linalg.lapack import dtrtri, strtri
 
-    inverse, _ = dtrtri(lower, lower=1)
-    return np.asarray(np.einsum("ij,ij->j", np.tril(inverse), np.tril(inverse)))
+    invert = strtri if lower.dtype == np.float32 else dtrtri
+    inverse = np.tril(invert(lower, lower=1)[0])
+    return np.asarray(np.einsum("ij,ij->j", inverse, inverse), dtype=np.float64)

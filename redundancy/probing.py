@@ -13,7 +13,14 @@ from estimators import Diagnostic, Estimate, InputError
 from estimators._arrays import FloatArray, IntArray, group_codes
 from estimators.intervals import cluster_mean
 from probes._base import states
-from probes._crossfit import CrossFit, cross_fit, prior_log_proba, resolve
+from probes._crossfit import (
+    CrossFit,
+    cross_fit,
+    prior_log_proba,
+    resolve,
+    shared_products,
+)
+from probes._ridge import FoldedRidge
 from probes._split import group_permutation, grouped_folds
 from probes._target import Target, read_target
 from redundancy._probe_report import (
@@ -241,7 +248,13 @@ class _Job:
     options: dict[str, Any]
     shuffled: Target | None
 
-    def fit(self, x: FloatArray, z: Target, kinds: Sequence[str]) -> dict[str, CrossFit]:
+    def fit(
+        self,
+        x: FloatArray,
+        z: Target,
+        kinds: Sequence[str],
+        products: FoldedRidge | None = None,
+    ) -> dict[str, CrossFit]:
         return cross_fit(
             x,
             z,
@@ -251,6 +264,7 @@ class _Job:
             groups=self.codes,
             seed=self.seed,
             options=self.options,
+            products=products,
         )
 
     def score(self, layer: int, x: FloatArray, kinds: Sequence[str]) -> dict[str, LayerScore]:
@@ -260,8 +274,10 @@ class _Job:
                     f"layer {layer} is constant, all {len(x):,} rows are the same; check that "
                     "these are activations of different inputs"
                 )
-            fits = self.fit(x, self.target, kinds)
-            null = {} if self.shuffled is None else self.fit(x, self.shuffled, kinds)
+            linear = any(resolve(kind, self.target) != "mlp" for kind in kinds)
+            products = shared_products(x, self.target, self.fold_of, self.folds) if linear else None
+            fits = self.fit(x, self.target, kinds, products)
+            null = {} if self.shuffled is None else self.fit(x, self.shuffled, kinds, products)
         except InputError as error:
             reason = Diagnostic(code="failed", severity="error", message=str(error))
             return {

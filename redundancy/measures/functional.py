@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from estimators import Diagnostic, Estimate, InputError, Interval
 from estimators._arrays import FloatArray, IntArray, group_codes
 from estimators.intervals import cluster_mean
-from probes._ridge import FoldedRidge, standardised
-from probes._split import grouped_folds
-from probes._split_probe import Layer, SplitProbe, fit_layer, split_probe
 from probes._target import Target, read_target
+from redundancy.measures._functional_probes import Probed, probe_pair
 from redundancy.measures._grouped import check_level, group_diagnostics
 from redundancy.measures._probed import nothing_to_probe, states_and_target, without
 from redundancy.measures._spec import Column, MeasureSpec, Reading
@@ -73,9 +70,9 @@ def measure(
     When it lies: it sees what a linear probe sees. Two layers can differ in what a deeper reader
     would find, and layers that are linear images of each other have F = 0 although the layers
     above cannot read one for the other: ``transfer``, one probe on both layers, is closer to
-    skipping. With fewer than 1.25 samples per coordinate to fit on, probes are shrunk and so is F
-    (the diagnostic ``regularised`` says so). Where neither layer knows anything of the target, F
-    is 0 for want of anything to lose.
+    skipping. With fewer than 1.25 samples per coordinate to fit on, F is that of probes on the
+    leading principal components of each layer (the diagnostic ``projected`` says how many). Where
+    neither layer knows anything of the target, F is 0 for want of anything to lose.
 
     Parameters
     ----------
@@ -93,8 +90,9 @@ def measure(
         Odd, at least 5; (folds - 1) / 2 of them fit a probe. 7 costs 3.5 times as much as 5 and
         helps where samples are few for the dimension.
     regularisation : "auto", "none", "cv" or float
-        ``"none"`` is least squares, ``"cv"`` a penalty chosen for each probe inside its own
-        folds; ``"auto"`` takes the first where there are 1.25 samples per coordinate.
+        ``"none"`` is least squares; ``"auto"`` too, on as many principal components as a third of
+        the samples to fit on, where these are fewer than 1.25 per coordinate. ``"cv"`` (a penalty
+        chosen for each probe inside its own folds) and a number shrink probes and bias F.
 
     Returns
     -------
@@ -144,97 +142,13 @@ def measure(
     except InputError as error:
         raise InputError(f"layers {pair.label}: {error}") from error
     codes, n_groups = group_codes(pair.groups, pair.n)
-    probed = _probe(x_lower, x_upper, target, codes, folds, seed, regularisation, ci)
+    probed = probe_pair(x_lower, x_upper, target, codes, folds, seed, regularisation, ci)
     return _reading(pair, probed, target, codes, n_groups, threshold, ci, seed, folds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Probed:
-    """Rows of the comparison, and what the probes were."""
-
-    rows: SplitProbe
-    penalties: dict[str, list[float]]
-    per_fit: int
-    dim: int
-    transfer: FloatArray | None
-    transfer_bound: float | None
-    kept_class: bool
-
-
-def _probe(
-    x_lower: NDArray[Any],
-    x_upper: NDArray[Any],
-    target: Target,
-    codes: IntArray | None,
-    folds: int,
-    seed: int,
-    regularisation: float | str,
-    ci: float | None,
-) -> _Probed:
-    fold_of = grouped_folds(len(target.z), folds, groups=codes, labels=target.codes, seed=seed)
-    layers: list[Layer] = []
-    scales: list[FloatArray] = []
-    for x in (x_upper, x_lower):
-        ready, _, its_scale = standardised(x)
-        layers.append(fit_layer(FoldedRidge(ready, target.z, fold_of, folds), regularisation))
-        scales.append(its_scale)
-    upper, lower = layers
-    rows = split_probe(
-        upper,
-        lower,
-        target.z,
-        fold_of,
-        folds,
-        influence=ci is not None,
-        groups=codes,
-        seed=seed,
-    )
-    transfer = bound = None
-    if x_lower.shape == x_upper.shape:
-        transfer, bound = _transfer(x_lower, x_upper, upper, scales[0], fold_of)
-    present = target.codes is None or all(
-        len(np.unique(fold_of[target.codes == c])) == folds for c in range(target.k)
-    )
-    return _Probed(
-        rows=rows,
-        penalties={
-            "upper": sorted(set(upper.penalties.values())),
-            "lower": sorted(set(lower.penalties.values())),
-        },
-        per_fit=min(len(fit.rows) for fit in upper.fits.values()),
-        dim=max(x_lower.shape[1], x_upper.shape[1]),
-        transfer=transfer,
-        transfer_bound=bound,
-        kept_class=present,
-    )
-
-
-def _transfer(
-    x_lower: NDArray[Any], x_upper: NDArray[Any], upper: Layer, scale: FloatArray, fold_of: IntArray
-) -> tuple[FloatArray, float]:
-    """Squared change of the upper layer's probes when the lower layer's states are put in."""
-    n = len(x_lower)
-    total, seen, square = np.zeros(n), np.zeros(n), 0.0
-    maps = {p: fit.coef / scale[:, None] for p, fit in upper.fits.items()}
-    step = max(1, 2**22 // x_lower.shape[1])
-    for i in range(0, n, step):
-        part = slice(i, min(n, i + step))
-        gap = np.asarray(x_upper[part], dtype=np.float64) - np.asarray(
-            x_lower[part], dtype=np.float64
-        )
-        square += float(np.einsum("ij,ij->", gap, gap))
-        for p, w in maps.items():
-            outside = ~np.isin(fold_of[part], p)
-            change = gap @ w
-            total[part] += outside * np.einsum("ij,ij->i", change, change)
-            seen[part] += outside
-    lipschitz = float(np.mean([np.linalg.norm(w, 2) ** 2 for w in maps.values()]))
-    return total / seen, lipschitz * square / n
 
 
 def _reading(
     pair: LayerPair,
-    probed: _Probed,
+    probed: Probed,
     target: Target,
     codes: IntArray | None,
     n_groups: int | None,
@@ -263,6 +177,7 @@ def _reading(
             "folds": folds,
             "fitted_on": probed.per_fit,
             "penalties": probed.penalties,
+            "components": probed.components,
             "se": se,
         },
         seed=seed,
@@ -271,6 +186,8 @@ def _reading(
     p_redundant = p_needed = None
     if threshold is not None and se is not None:
         p_redundant, p_needed = _p_values(value, se, units, threshold)
+        if probed.shrunk:
+            p_redundant = 1.0  # shrunk probes differ less than they should
     return Reading(
         estimate=headline,
         extras=_extras(headline, probed, target, codes, ci),
@@ -306,7 +223,7 @@ def _p_values(value: float, se: float, units: int, threshold: float) -> tuple[fl
 
 def _extras(
     headline: Estimate,
-    probed: _Probed,
+    probed: Probed,
     target: Target,
     codes: IntArray | None,
     ci: float | None,
@@ -368,16 +285,27 @@ def _extras(
     }
 
 
-def _findings(pair: LayerPair, probed: _Probed, cap: float) -> tuple[Diagnostic, ...]:
+def _findings(pair: LayerPair, probed: Probed, cap: float) -> tuple[Diagnostic, ...]:
     found = []
-    if any(p > 0.0 for values in probed.penalties.values() for p in values):
+    if probed.components is not None:
+        found.append(
+            Diagnostic(
+                code="projected",
+                severity="warning",
+                message=f"{probed.per_fit:,} samples to fit a probe on are too few for "
+                f"{probed.dim:,} coordinates, so F is that of probes on the {probed.components:,} "
+                "leading principal components of each layer; what other directions hold is not "
+                "seen: save more tokens to see it",
+            )
+        )
+    if probed.shrunk:
         found.append(
             Diagnostic(
                 code="regularised",
                 severity="warning",
                 message=f"each probe is fitted on {probed.per_fit:,} samples of {probed.dim:,} "
-                "coordinates and had to be shrunk; F is that of the shrunk probes, as a rule "
-                "below the truth: save more tokens, or reduce the states' dimension",
+                "coordinates and was shrunk; F is that of the shrunk probes, as a rule below the "
+                "truth, so no layer is called redundant on it: use regularisation='auto'",
             )
         )
     if min(float(probed.rows.error_upper.mean()), float(probed.rows.error_lower.mean())) >= cap:

@@ -173,16 +173,47 @@ def test_classes_are_one_hot_and_capped():
 
 def test_few_samples_per_coordinate_are_confessed():
     chain = GaussianChain.random(d=60, k=1, seed=0)
-    reading = of_chain(chain, 150, 0)
-    assert "regularised" in codes(reading)
-    assert "regularised" not in codes(of_chain(chain, 600, 0))
+    few = of_chain(chain, 100, 0)
+    assert "projected" in codes(few)
+    assert few.estimate.params["components"] == 40 // 3
+    assert "projected" not in codes(of_chain(chain, 600, 0))
 
 
-def test_more_coordinates_than_samples_have_an_answer():
+def test_shrunk_probes_are_confessed_and_prove_no_redundancy():
+    chain = GaussianChain.random(d=20, k=2, seed=0)
+    free = of_chain(chain, 400, 0, threshold=100.0)
+    shrunk = of_chain(chain, 400, 0, threshold=100.0, regularisation=10.0)
+    assert shrunk.estimate.value < free.estimate.value
+    assert "regularised" in codes(shrunk)
+    assert "regularised" not in codes(free)
+    assert free.p_redundant < 0.01
+    assert shrunk.p_redundant == 1.0
+
+
+def test_components_that_hold_the_target_give_the_whole_f():
+    """Two strong directions carry everything; the others are weak noise, more than samples."""
+    values = []
+    for seed in range(20):
+        pair = agreeing_pair(150, 1, seed, f=0.5, d=4)
+        rng = np.random.default_rng(1000 + seed)
+        # Each coordinate is copied, so that standardised states have four strong directions.
+        x = [
+            np.repeat(s, 50, axis=1) + 0.5 * rng.normal(size=(150, 50 * s.shape[1]))
+            for s in (pair.x_lower, pair.x_upper)
+        ]
+        reading = functional.measure(LayerPair(0, 1, x[0], x[1], target=pair.target))
+        assert "projected" in codes(reading)
+        values.append(reading.estimate.value)
+    assert np.mean(values) == pytest.approx(0.5, abs=3 * np.std(values) / np.sqrt(20))
+
+
+@pytest.mark.parametrize("regularisation", ["auto", "cv", 1.0])
+def test_more_coordinates_than_samples_have_an_answer(regularisation):
     chain = GaussianChain.random(d=150, k=1, seed=0)
-    reading = of_chain(chain, 100, 0)
+    reading = of_chain(chain, 100, 0, regularisation=regularisation)
     assert np.isfinite(reading.estimate.value)
     assert reading.estimate.ci.width > 0
+    assert reading.extras["transfer"].value <= reading.extras["transfer_bound"].value
 
 
 def test_half_precision_states_are_read():
