@@ -35,6 +35,7 @@ AMPLE = 1.25
 
 _BLOCK = 2**22
 _WIDE = 1024  # beyond it products are made in float32, which halves time and memory
+_LEAST_FREE = 0.05
 _STEPS = tuple(range(-6, 7))
 
 
@@ -86,6 +87,30 @@ class RidgeFit:
             coef = np.asarray(solved, dtype=np.float64)
         linear = self._x[outside] @ coef.astype(self._x.dtype)
         return np.asarray(linear + (mean - self._centre @ coef), dtype=np.float64)
+
+    def released(self, residual: FloatArray, groups: IntArray | None) -> FloatArray:
+        r"""Undo how much a fit draws its own residuals towards 0, in the mean.
+
+        With groups, :math:`(I - S_{gg})^{-1/2} r_g` for each group (Bell and McCaffrey 2002):
+        where rows of a group resemble each other, a few groups determine the fit. Otherwise, and
+        in the dual form, all residuals are scaled alike.
+        """
+        from scipy.linalg import solve_triangular
+
+        n = len(self.rows)
+        if groups is None or self._dual:
+            return np.asarray(residual / np.sqrt(max(1.0 - self.df / n, _LEAST_FREE)))
+        centred = self._x[self.rows] - self._centre.astype(self._x.dtype)
+        half = solve_triangular(self._factor[0], centred.T, lower=True, check_finite=False).T
+        out = np.empty_like(residual)
+        codes = groups[self.rows]
+        order = np.argsort(codes, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+            own = np.asarray(half[rows] @ half[rows].T, dtype=np.float64) + 1.0 / n
+            values, vectors = np.linalg.eigh(np.eye(len(rows)) - own)
+            free = np.maximum(values, _LEAST_FREE) ** -0.5
+            out[rows] = vectors @ (free[:, None] * (vectors.T @ residual[rows]))
+        return out
 
     def adjoint(self, outside: IntArray, weights: FloatArray) -> FloatArray:
         r"""Apply the transposed smoother: how predictions elsewhere depend on the fitted targets.

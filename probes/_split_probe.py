@@ -218,8 +218,7 @@ def split_probe(
                     outside = np.flatnonzero(~np.isin(fold_of, p))
                     pull = fit.adjoint(outside, gradient[p][outside])
                     # Fitted residuals are too small by the share of samples the fit used up.
-                    free = max(1.0 - fit.df / len(fit.rows), 0.05)
-                    residual = (part - of[p])[fit.rows] / math.sqrt(free)
+                    residual = fit.released((part - of[p])[fit.rows], groups)
                     out["influence"][fit.rows] += sign * _dot(pull, residual)
                     residuals[sign, p] = residual
             null += _null_products(upper, lower, residuals, signs, members)
