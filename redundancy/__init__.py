@@ -42,8 +42,11 @@ _HOME: dict[str, str] = {
     "kl_entropy": "estimators.kl",
     "ksg_mi": "estimators.ksg",
     "ksg_cmi": "estimators.ksg",
+    "ksg_chain": "estimators.ksg",
     "ross_mi": "estimators.mixed",
     "mixed_mi": "estimators.mixed",
+    "ross_cmi": "estimators.mixed",
+    "mixed_cmi": "estimators.mixed",
     "gaussian_mi": "estimators.gaussian",
     "copula_mi": "estimators.gaussian",
     "discrete_entropy": "estimators.discrete",
@@ -55,6 +58,14 @@ _HOME: dict[str, str] = {
     "Quantiser": "estimators.quantise",
     "broja_pid": "estimators.broja",
     "PID": "estimators.broja",
+    "verify_certificate": "estimators.broja",
+    "permutation_test": "estimators.independence",
+    "RidgeProbe": "probes.linear",
+    "LogisticProbe": "probes.linear",
+    "MLPProbe": "probes.mlp",
+    "v_information": "probes.v_information",
+    "conditional_v_information": "probes.v_information",
+    "probe_store": "redundancy.probing",
     "SkipPlan": "vlm.plan",
     "skipping": "vlm.skip",
     "capture": "vlm.capture",
@@ -69,20 +80,25 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from estimators import Diagnostic, Estimate, InputError, Interval
-    from estimators.broja import PID, broja_pid
+    from estimators.broja import PID, broja_pid, verify_certificate
     from estimators.cka import cka
     from estimators.discrete import conditional_entropy, discrete_entropy, discrete_mi
     from estimators.gaussian import copula_mi, gaussian_mi
+    from estimators.independence import permutation_test
     from estimators.intrinsic import intrinsic_dimension
     from estimators.kl import kl_entropy
-    from estimators.ksg import ksg_cmi, ksg_mi
-    from estimators.mixed import mixed_mi, ross_mi
+    from estimators.ksg import ksg_chain, ksg_cmi, ksg_mi
+    from estimators.mixed import mixed_cmi, mixed_mi, ross_cmi, ross_mi
     from estimators.mutual_information import mutual_information
     from estimators.quantise import Quantiser, quantise
+    from probes.linear import LogisticProbe, RidgeProbe
+    from probes.mlp import MLPProbe
+    from probes.v_information import conditional_v_information, v_information
     from redundancy import demo, measures, planning, risk, synthetic, theory
     from redundancy.extraction import extract
     from redundancy.pairs import LayerPair
     from redundancy.planning import propose
+    from redundancy.probing import probe_store
     from redundancy.registry import names
     from redundancy.results import PairResult, Results
     from redundancy.risk import certify_plans

@@ -1,6 +1,6 @@
 """Run the whole path on the bundled model.
 
-Capture, estimate, plan, certify, skip, report: needs no network and about two minutes. The report
+Capture, estimate, plan, certify, skip, report: needs no network and a minute or two. The report
 says what was found and what skipping cost.
 
 Examples:
