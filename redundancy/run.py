@@ -57,6 +57,7 @@ def estimate(
     layers: str | Iterable[int] | None = None,
     modality: str | None = None,
     pairs: str | Iterable[tuple[int, int]] = "adjacent",
+    target: str | None = None,
     epsilon: float | None = None,
     ci: float | None = 0.95,
     seed: int = 0,
@@ -82,6 +83,9 @@ def estimate(
         ``"vision"``, ``"text"``, ...; all that the source has by default.
     pairs : {"adjacent", "first", "all"} or iterable of (int, int)
         Which of the chosen layers to compare: neighbours, each with the first, or every pair.
+    target : str, optional
+        A column of the store's samples, e.g. ``"answer"``: what measures that need a target
+        (``pid``, ``functional``, ``v_information``) are about.
     epsilon : float, optional
         Threshold of the verdict, 1 - epsilon for measures that are redundant above it
         (``proximal``, ``cka``); each measure has its own default.
@@ -120,6 +124,8 @@ def estimate(
     (0.0, 'redundant')
     """
     store = _as_store(source)
+    if target is not None:
+        store = store.with_target(target)
     measures = (measure,) if isinstance(measure, str) else tuple(measure)
     tasks = plan_tasks(
         store,

@@ -9,6 +9,8 @@ Examples:
 
   redundancy estimate states.npz --measure geometric --measure proximal --epsilon 0.05
 
+  redundancy estimate acts --measure pid --target answer --modality vision
+
   redundancy estimate acts --measure informational --unit bits --json > result.json
 """
 
@@ -54,6 +56,10 @@ def command(
     ] = "adjacent",
     modality: Annotated[
         str | None, typer.Option("--modality", help="vision or text; all by default.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="Column of the samples that pid, functional, ... are about."),
     ] = None,
     epsilon: Annotated[
         float | None, typer.Option("--epsilon", help="Threshold of the verdicts.")
@@ -104,6 +110,7 @@ def command(
         "layers": layers,
         "pairs": pairs,
         "modality": modality,
+        "target": target,
         "epsilon": epsilon,
         "ci": ci,
         "seed": seed,
@@ -139,6 +146,7 @@ def command(
             layers=layers,
             modality=modality,
             pairs=pairs,
+            target=target,
             epsilon=epsilon,
             ci=ci,
             seed=seed,
