@@ -14,6 +14,9 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    from redundancy.cli import _guarded
     from redundancy.cli._app import app
 
-    app(args=list(sys.argv[1:] if argv is None else argv), prog_name="redundancy")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _guarded.remember_arguments(arguments)
+    app(args=arguments, prog_name="redundancy")

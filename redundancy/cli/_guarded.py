@@ -12,7 +12,15 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-__all__ = ["Failure", "guarded", "resume_line", "say"]
+__all__ = [
+    "Failure",
+    "guarded",
+    "remember_arguments",
+    "remember_out",
+    "resume_line",
+    "say",
+    "typed",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,7 +52,7 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
             say(str(failure))
             raise typer.Exit(failure.code) from None
         except KeyboardInterrupt:
-            say(f"interrupted; nothing is lost. To go on, type: {resume_line(sys.argv[1:])}")
+            say(f"interrupted; nothing is lost. To go on, type: {resume_line(_arguments)}")
             raise typer.Exit(130) from None
         except BrokenPipeError:
             # The reader (`| head`) left; Python would otherwise complain while closing stdout.
@@ -75,6 +83,18 @@ def _is_users(error: Exception) -> bool:
 
 
 _out: str | None = None
+_arguments: list[str] = sys.argv[1:]
+
+
+def remember_arguments(arguments: list[str]) -> None:
+    """Note what was typed, for the record and for the line that resumes a run."""
+    global _arguments
+    _arguments = arguments
+
+
+def typed() -> list[str]:
+    """Return the command as it was typed."""
+    return ["redundancy", *_arguments]
 
 
 def remember_out(path: str) -> None:

@@ -12,7 +12,6 @@ Examples:
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +27,7 @@ from redundancy.cli._common import (
     quiet_libraries,
     show,
 )
-from redundancy.cli._guarded import remember_out
+from redundancy.cli._guarded import remember_out, typed
 
 __all__ = ["command"]
 
@@ -55,7 +54,7 @@ def command(
     remember_out(out)
     record = new_record(
         command="demo",
-        argv=["redundancy", *sys.argv[1:]],
+        argv=typed(),
         options=settings,
         seed=seed,
         status="running",

@@ -37,7 +37,7 @@ from redundancy.cli._common import (
     progress,
     show,
 )
-from redundancy.cli._guarded import Failure, remember_out, say
+from redundancy.cli._guarded import Failure, remember_out, say, typed
 
 __all__ = ["command"]
 
@@ -125,7 +125,7 @@ def command(
     record = new_record(
         command="estimate",
         run_id=run_id,
-        argv=_argv(),
+        argv=typed(),
         options_given=_given(settings),
         options={**settings, "engine": engine, "unit": unit},
         seed=seed,
@@ -251,9 +251,3 @@ def _value(text: str) -> Any:
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in settings.items() if v is not None and k != "store_sha256"}
-
-
-def _argv() -> list[str]:
-    import sys
-
-    return ["redundancy", *sys.argv[1:]]

@@ -13,7 +13,6 @@ Examples:
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Annotated, Any
 
@@ -29,7 +28,7 @@ from redundancy.cli._common import (
     quiet_libraries,
     show,
 )
-from redundancy.cli._guarded import remember_out
+from redundancy.cli._guarded import remember_out, typed
 
 __all__ = ["command"]
 
@@ -97,7 +96,7 @@ def command(
     record = new_record(
         command="skip",
         run_id=run_id,
-        argv=["redundancy", *sys.argv[1:]],
+        argv=typed(),
         options={"model": model, "data": data, "plan": plan, "sweep": list(kinds)},
         store={"path": data, "model": model, "n": len(rows)},
         status="running",
