@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 __all__ = ["render"]
+
+# Help is laid out for the terminal at hand; the page must not depend on it.
+_TERMINAL = {"COLUMNS": "92", "TERMINAL_WIDTH": "92", "NO_COLOR": "1"}
 
 _HEAD = """# Command line
 
@@ -21,9 +23,6 @@ one JSON document.
 
 def render() -> str:
     """Return the page."""
-    # Help is laid out for the terminal at hand; the page must not depend on it.
-    os.environ["COLUMNS"] = os.environ["TERMINAL_WIDTH"] = "92"
-    os.environ["NO_COLOR"] = "1"
     from typer.testing import CliRunner
 
     from redundancy.cli._app import app, commands
@@ -31,7 +30,7 @@ def render() -> str:
     runner = CliRunner()
     parts = [_HEAD]
     for name in commands():
-        shown = runner.invoke(app, [name, "--help"], prog_name="redundancy").output
+        shown = runner.invoke(app, [name, "--help"], prog_name="redundancy", env=_TERMINAL).output
         body = "\n".join(line.rstrip() for line in shown.strip().splitlines())
         parts.append(f"## redundancy {name}\n\n```text\n{body}\n```\n")
     return "\n".join(parts)

@@ -82,8 +82,8 @@ def _lines(report: Any) -> Any:
         + (f" of {count(report.n_groups, 'group')}" if report.n_groups else "")
     )
     functional = {(p.upper): p.reading.estimate for p in report.pairs}
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 1))
-    for header in ("layer", "probe", "score", "CI", "shuffled", "F from below", "CI of F"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 1))
+    for header in ("layer", "probe", "score", "CI", "shuffled", "F", "CI of F"):
         table.add_column(header, justify="left" if header == "probe" else "right", no_wrap=True)
     for s in report.scores:
         f = functional.get(s.layer) if s.kind == report.kinds[0] else None

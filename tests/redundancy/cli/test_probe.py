@@ -42,9 +42,10 @@ def test_the_layer_that_learned_the_target_scores_and_the_control_does_not(acts)
 
 
 def test_the_table_names_score_interval_and_control(acts):
-    done = run(acts)
+    done = runner.invoke(app, ["probe", str(acts), "-q"], env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.output
-    assert all(word in done.stdout for word in ("layer", "CI", "shuffled", "F from below"))
+    assert all(word in done.stdout for word in ("layer", "CI", "shuffled", "CI of F"))
+    assert "…" not in done.stdout
 
 
 @pytest.mark.parametrize(
