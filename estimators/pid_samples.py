@@ -300,7 +300,8 @@ def _control(
                 severity="warning",
                 message="with the target shuffled, where all atoms are 0, the same procedure finds "
                 f"up to {bias:.3g} nats, against {largest:.3g} with the true target: these atoms "
-                "are mostly bias; use fewer states or more samples",
+                "are mostly bias (use fewer states or more samples), unless every group has the "
+                "same pattern of targets, which a shuffle of whole groups keeps",
             )
         ]
     return []

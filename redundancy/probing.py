@@ -477,8 +477,10 @@ def _findings(
             Diagnostic(
                 code="control",
                 severity="error",
-                message=f"probes score above chance on shuffled targets (layer {leaky[0].layer}), "
-                "so scores are not about the target: are samples of one image in several groups?",
+                message=f"probes score above chance on shuffled targets (layer {leaky[0].layer}): "
+                "either samples of one image are in several groups, and the scores are not about "
+                "the target, or every image has the same pattern of targets, which a shuffle of "
+                "whole images keeps; read scores against the shuffled ones, not against chance",
             )
         )
     read = [s for s in scores if s.information is not None and s.information.ci is not None]
