@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ __all__ = [
     "group_permutations",
     "half_sampling",
     "halves",
+    "shuffle_labels",
     "t_interval",
 ]
 
@@ -170,6 +171,66 @@ def group_permutations(
         rows = np.empty(n, dtype=np.int64)
         rows[fixed] = shuffled
         yield rows
+
+
+def shuffle_labels(
+    labels: npt.NDArray[Any], groups: IntArray | None, *, seed: int = 0
+) -> tuple[IntArray, str]:
+    """Return rows such that ``labels[rows]`` says nothing of the samples, and how they were mixed.
+
+    A control must break every tie between labels and samples, and keep what makes clustered data
+    noisy. So every group takes the labels of another one (labels shared by a group stay shared),
+    and their sequence is turned by a random step, as on a ring (neighbours stay neighbours).
+    Exchanging alone is void where all groups have the same sequence of labels, a target that
+    depends on the position in the image, say; turning alone is void where groups are constant.
+
+    Parameters
+    ----------
+    labels : array, shape (n, ...)
+        Compared for equality only.
+    groups : array of int, shape (n,), or None
+        Codes 0 to G - 1; rows of a group are a sequence in the order they stand. None: each sample
+        is its own group.
+    seed : int
+        Of the exchange and the turns.
+
+    Returns
+    -------
+    tuple of (array of int, str)
+        A permutation of the rows, and which scheme it was: ``"samples shuffled"``,
+        ``"groups exchanged"``, ``"labels turned within groups"`` or
+        ``"groups exchanged, labels turned within them"``.
+
+    Examples
+    --------
+    >>> position = np.tile([0, 0, 1, 1], 50)
+    >>> rows, scheme = shuffle_labels(position, np.repeat(np.arange(50), 4))
+    >>> scheme
+    'labels turned within groups'
+    >>> bool((position[rows] == position).mean() < 0.7)
+    True
+    """
+    n = len(labels)
+    rng = np.random.default_rng(seed)
+    members = _members(groups, n)
+    if members is None or len(members) == n:
+        return rng.permutation(n), "samples shuffled"
+    order = rng.permutation(len(members))
+    # Half-way round: no group keeps its own labels, not even where sizes differ.
+    source = np.roll(order, len(order) // 2)
+    least = 1 if len(members) == 1 else 0
+    turned = {
+        g: np.roll(members[g], rng.integers(min(least, len(members[g]) - 1), len(members[g])))
+        for g in order
+    }
+    rows = np.empty(n, dtype=np.int64)
+    rows[np.concatenate([members[g] for g in order])] = np.concatenate([turned[g] for g in source])
+    sequences = [labels[m] for m in members]
+    if all(bool((s == s[:1]).all()) for s in sequences):
+        return rows, "groups exchanged"
+    if all(np.array_equal(s, sequences[0]) for s in sequences):
+        return rows, "labels turned within groups"
+    return rows, "groups exchanged, labels turned within them"
 
 
 def few_groups(n_groups: int | None) -> tuple[Diagnostic, ...]:

@@ -37,6 +37,57 @@ def test_permutations_move_whole_runs(groups):
         assert runs == 20
 
 
+SIZES = {"equal": np.full(40, 6), "unequal": np.random.default_rng(0).integers(1, 12, size=40)}
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("seed", range(5))
+def test_shuffled_labels_leave_no_tie_to_image_or_position(sizes, seed):
+    """Permuting whole groups, as controls did before, leaves a target of the position untouched."""
+    groups = np.repeat(np.arange(40), SIZES[sizes])
+    position = np.concatenate([np.arange(m) for m in SIZES[sizes]])
+    half = (position >= 3).astype(int)
+    rows, scheme = r.shuffle_labels(half, groups, seed=seed)
+    assert sorted(rows.tolist()) == list(range(len(groups)))
+    assert abs(np.corrcoef(half[rows], half)[0, 1]) < 0.25
+    if sizes == "equal":
+        assert scheme == "labels turned within groups"
+        whole = next(r.group_permutations(len(groups), groups, 1, seed=seed))
+        assert np.array_equal(half[whole], half)
+    else:
+        assert scheme == "groups exchanged, labels turned within them"
+    assert np.mean(groups[rows] == groups) < 0.02
+
+
+def test_shuffled_labels_stay_together_where_a_group_shares_one():
+    groups = np.repeat(np.arange(30), 4)
+    labels = np.random.default_rng(1).integers(3, size=30)[groups]
+    rows, scheme = r.shuffle_labels(labels, groups, seed=2)
+    assert scheme == "groups exchanged"
+    moved = labels[rows].reshape(30, 4)
+    assert (moved == moved[:, :1]).all()
+    assert not (groups[rows] == groups).any()
+
+
+def test_shuffled_labels_keep_neighbours():
+    groups = np.repeat(np.arange(30), 50)
+    labels = np.tile(np.repeat([0, 1], 25), 30)
+    rows, _ = r.shuffle_labels(labels, groups, seed=3)
+    changes = (np.diff(labels[rows].reshape(30, 50), axis=1) != 0).sum(axis=1)
+    assert changes.max() <= 2
+
+
+def test_shuffled_labels_without_groups_and_of_one_group():
+    labels = np.arange(20)
+    rows, scheme = r.shuffle_labels(labels, None, seed=0)
+    assert scheme == "samples shuffled"
+    assert sorted(rows.tolist()) == list(range(20))
+    assert r.shuffle_labels(labels, labels)[1] == "samples shuffled"
+    for seed in range(20):
+        rows, _ = r.shuffle_labels(labels, np.zeros(20, dtype=int), seed=seed)
+        assert not (rows == labels).any()
+
+
 def test_same_seed_same_draws():
     one = list(r.halves(30, None, replicates=3, seed=5))
     two = list(r.halves(30, None, replicates=3, seed=5))
