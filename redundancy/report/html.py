@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -19,18 +18,12 @@ from redundancy.record import EvaluationRecord, RunRecord, SweepRecord
 from redundancy.report import plots
 from redundancy.report.evaluations import SWEEP_TITLES, evaluation_row
 from redundancy.report.implications import implication_lines
-from redundancy.report.numbers import MISSING, decimals_for, duration, heading, interval, number
+from redundancy.report.numbers import MISSING, decimals_for, heading, interval, number
+from redundancy.report.page import command_line, download, render_page, svg
 from redundancy.report.tables import extra_text, marks_of, verdict_legend, warning_marks
 from redundancy.results import PairResult, Results
 
-if TYPE_CHECKING:
-    from markupsafe import Markup
-    from matplotlib.axes import Axes
-
 __all__ = ["render", "write_report"]
-
-# Drawn in this colour, replaced by the page's own: one picture serves light, dark and print.
-_INK = "#010203"
 
 
 def write_report(record: RunRecord, path: str | Path) -> None:
@@ -40,22 +33,13 @@ def write_report(record: RunRecord, path: str | Path) -> None:
 
 def render(record: RunRecord) -> str:
     """Return the report of a run as HTML; every text in it is escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("redundancy.report", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["duration"] = duration
     results = Results([PairResult.from_record(r) for r in record.results], record)
     marks = warning_marks(results)
-    return environment.get_template("report.html").render(
+    return render_page(
+        "report.html",
         record=record,
         title=_title(record),
-        command=_command(record.run.argv),
+        command=command_line(record.run.argv),
         ruler=_ruler(results),
         sections=[_section(results.select(measure), marks) for measure in results.measures],
         sweeps=[_sweep(sweep) for sweep in record.sweeps],
@@ -63,7 +47,7 @@ def render(record: RunRecord) -> str:
         distances=[
             {
                 "modality": name,
-                "svg": _svg(partial(plots.plot_distances, d), 4.6, 3.8),
+                "svg": svg(partial(plots.plot_distances, d), 4.6, 3.8),
             }
             for name, d in record.distances.items()
         ],
@@ -79,12 +63,6 @@ def _title(record: RunRecord) -> str:
     return str(store.get("model") or store.get("path") or "activations")
 
 
-def _command(argv: list[str]) -> str:
-    import shlex
-
-    return shlex.join(argv)
-
-
 def _ruler(results: Results) -> dict[str, Any] | None:
     if not any(r.verdict for r in results):
         return None
@@ -95,7 +73,7 @@ def _ruler(results: Results) -> dict[str, Any] | None:
     for r in judged:
         counts[str(r.verdict)] = counts.get(str(r.verdict), 0) + 1
     return {
-        "svg": _svg(partial(plots.plot_ruler, judged), 8.4, 0.7 + 0.3 * rows),
+        "svg": svg(partial(plots.plot_ruler, judged), 8.4, 0.7 + 0.3 * rows),
         "counts": counts,
     }
 
@@ -112,7 +90,7 @@ def _section(results: Results, marks: dict[str, str]) -> dict[str, Any]:
         "measure": heading(results.measures[0]),
         "title": spec.title,
         "paper": spec.paper,
-        "svg": _svg(partial(plots.plot_measure, results), 6.4, 3.2) if drawable else None,
+        "svg": svg(partial(plots.plot_measure, results), 6.4, 3.2) if drawable else None,
         "tables": tables,
     }
 
@@ -154,7 +132,7 @@ def _table(rows: Results, spec: MeasureSpec, marks: dict[str, str]) -> dict[str,
 def _sweep(sweep: SweepRecord) -> dict[str, Any]:
     return {
         "title": SWEEP_TITLES[sweep.kind],
-        "svg": _svg(partial(plots.plot_sweep, sweep), 4.4, 3.1),
+        "svg": svg(partial(plots.plot_sweep, sweep), 4.4, 3.1),
         "rows": [evaluation_row(p.evaluation) | {"layer": p.layer} for p in sweep.points],
     }
 
@@ -187,14 +165,9 @@ def _warnings(results: Results) -> list[dict[str, str]]:
 
 def _downloads(record: RunRecord, results: Results) -> list[dict[str, str]]:
     """Return the data behind the page as links that carry it, so that one file holds everything."""
-    import base64
-
-    def link(name: str, mime: str, data: bytes) -> dict[str, str]:
-        return {"name": name, "href": f"data:{mime};base64,{base64.b64encode(data).decode()}"}
-
-    found = [link("record.json", "application/json", msgspec.json.encode(record))]
+    found = [download("record.json", "application/json", msgspec.json.encode(record))]
     if len(results):
-        found.append(link("results.csv", "text/csv", _csv(results).encode()))
+        found.append(download("results.csv", "text/csv", _csv(results).encode()))
     return found
 
 
@@ -215,26 +188,3 @@ def _csv(results: Results) -> str:
              r.estimate.n_groups, r.threshold, r.p_adjusted, r.verdict]
         )  # fmt: skip
     return out.getvalue()
-
-
-def _svg(draw: Callable[..., Axes], width: float, height: float) -> Markup:
-    """Draw into an SVG that takes its ink from the page."""
-    import matplotlib
-
-    matplotlib.use("agg", force=False)
-    from markupsafe import Markup
-    from matplotlib.figure import Figure
-
-    with plots.style(_INK):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(ax=figure.add_subplot())
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # The page sets the width; ids of several pictures on one page must not meet.
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    # matplotlib escapes the labels it is given, so this is markup of our own making.
-    return Markup(text)
