@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from estimators import InputError
 from redundancy.store import ActivationStore
 from vlm.sample import DEFAULT_THRESHOLDS
 
-__all__ = ["extract"]
+__all__ = ["extract", "share"]
 
 _PACKAGES = ("redundancy", "torch", "transformers", "numpy", "safetensors")
 _WAIT_S = 120.0
@@ -36,8 +37,8 @@ def extract(
     resume: bool = False,
     fresh: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
-    rank: int = 0,
-    world_size: int = 1,
+    rank: int | None = None,
+    world_size: int | None = None,
     model_id: str | None = None,
     revision: str | None = None,
     dataset: Mapping[str, Any] | None = None,
@@ -79,8 +80,10 @@ def extract(
         is there is refused.
     progress : callable, optional
         Called with (samples done, samples in all or None) of this process.
-    rank, world_size : int
-        This process takes every `world_size`-th row from row `rank` on; all write into `out`.
+    rank, world_size : int, optional
+        This process takes every `world_size`-th row from row `rank` on; all write into `out`. By
+        default they are those of torch.distributed, or those that torchrun or ``accelerate launch``
+        have put into the environment; else this process does everything.
     model_id, revision : str, optional
         What to record; read from the model by default.
     dataset : mapping, optional
@@ -111,8 +114,7 @@ def extract(
     from vlm.data import count_rows, digest, rows_of
     from vlm.model import decoder_layers, model_type, text_config
 
-    if not 0 <= rank < world_size:
-        raise InputError(f"rank is {rank} of {world_size} processes; it counts from 0")
+    rank, world_size = share(rank, world_size)
     try:
         kind, config, n_layers = model_type(model), text_config(model), len(decoder_layers(model))
         total = count_rows(data)
@@ -146,7 +148,7 @@ def extract(
         # Every world_size-th row, whatever is done already: processes need not agree on that. Rows
         # get their ids and groups before they are dealt out.
         mine = itertools.islice(rows_of(data), rank, None, world_size)
-        share = None if total is None else len(range(rank, total, world_size))
+        share_of = None if total is None else len(range(rank, total, world_size))
         with store.writer(rank, flush_seconds=flush_seconds) as writer:
             samples = capture(
                 model,
@@ -161,7 +163,7 @@ def extract(
                 layers=layers,
                 vision_effect=vision_effect,
                 skip_ids=store.done_ids(),
-                progress=progress and (lambda done, _: progress(done, share)),
+                progress=progress and (lambda done, _: progress(done, share_of)),
                 **options,
             )
             for sample in samples:
@@ -169,6 +171,46 @@ def extract(
     except VLMError as error:
         raise InputError(str(error)) from error
     return store.refresh()
+
+
+def share(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
+    """Return which of how many processes this one is.
+
+    Parameters
+    ----------
+    rank, world_size : int, optional
+        What the caller says; otherwise torch.distributed, if it is initialised, otherwise the
+        environment variables RANK and WORLD_SIZE, otherwise one process.
+
+    Raises
+    ------
+    InputError
+        For a rank without a number of processes (or the reverse), or out of range.
+
+    Examples
+    --------
+    >>> share(1, 4)
+    (1, 4)
+    """
+    if (rank is None) != (world_size is None):
+        raise InputError("give rank and world_size together, or neither")
+    if rank is None or world_size is None:
+        distributed = _process_group()
+        if distributed is not None:
+            return distributed.get_rank(), distributed.get_world_size()
+        try:
+            rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        except KeyError:
+            return 0, 1
+        except ValueError:
+            raise InputError(
+                f"the environment says RANK={os.environ['RANK']!r} and "
+                f"WORLD_SIZE={os.environ['WORLD_SIZE']!r}, which are no whole numbers; unset them, "
+                "or launch the processes with torchrun"
+            ) from None
+    if not 0 <= rank < world_size:
+        raise InputError(f"rank is {rank} of {world_size} processes; it counts from 0")
+    return rank, world_size
 
 
 def _prepare(

@@ -9,10 +9,19 @@ Examples:
   redundancy extract llava-hf/llava-1.5-7b-hf --data vqa.jsonl -o acts
 
   redundancy extract ./my-model --data vqa.jsonl -o acts --tokens 4 --resume
+
+  torchrun --nproc-per-node 4 -m redundancy extract ./my-model --data vqa.jsonl -o acts
+
+Started by torchrun or accelerate launch, every process takes its share of the rows on its own
+device, and all write one store; a restart of the group goes on with what stands there.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -69,23 +78,30 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """Capture once; measure as often as you like."""
-    from redundancy.extraction import extract
+    from redundancy.extraction import extract, share
     from redundancy.run import parse_layers
     from vlm.model import load
 
     quiet_libraries()
     kept = parse_tokens(tokens)
     chosen = parse_layers(layers) if layers is not None else None
+    rank, world_size = share()
     loaded, processor = load(
         model,
         dtype=dtype,
-        device_map=device,
+        device_map=_own_device(device, world_size),
         trust_remote_code=trust_remote_code,
         revision=revision,
     )
     remember_out(out)
+    if world_size > 1 and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
+        # What --fresh has cleared away was cleared by the group that died.
+        resume, fresh = True, False
     given: dict[str, Any] = {} if modality is None else {"modalities": tuple(modality)}
-    with progress("extracting", quiet=quiet) as update:
+    with (
+        _process_group(world_size),
+        progress("extracting", quiet=quiet or rank > 0) as update,
+    ):
         store = extract(
             loaded,
             processor,
@@ -101,10 +117,50 @@ def command(
             progress=update,
             **given,
         )
+        _wait(world_size)
+    if rank > 0:
+        return
+    store = store.refresh()
     if json_:
         print_json(store.info)
     else:
         say(f"→ {store!r}")
+
+
+def _own_device(device: str | None, world_size: int) -> str | None:
+    """Give each process of a group the GPU of its place on the machine."""
+    if world_size == 1 or device not in (None, "cuda"):
+        return device
+    import torch
+
+    if not torch.cuda.is_available():
+        return device
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+
+@contextmanager
+def _process_group(world_size: int) -> Iterator[None]:
+    """Join the processes that torchrun has started, so that rank 0 can prepare the store first."""
+    if world_size == 1 or "MASTER_ADDR" not in os.environ:
+        yield
+        return
+    import torch.distributed
+
+    # Nothing but barriers is exchanged, so the CPU's own back end will do. At the last one the
+    # first to finish waits for the slowest, which may be hours behind.
+    torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _wait(world_size: int) -> None:
+    """Wait until every process has written its share."""
+    import torch.distributed
+
+    if world_size > 1 and torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def parse_tokens(text: str) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from estimators import InputError
-from redundancy.extraction import extract
+from redundancy.extraction import extract, share
 from redundancy.store import ActivationStore
 from redundancy.summary import summarise
 
@@ -109,6 +109,22 @@ def test_two_processes_share_one_store(tiny, tmp_path, whole):
     shards = sorted(path.name for path in (tmp_path / "acts").glob("*.safetensors"))
     assert [name[:3] for name in shards] == ["r0-", "r1-"]
     same(ActivationStore.open(tmp_path / "acts"), whole)
+
+
+def test_a_launcher_says_which_process_this_is(tiny, tmp_path, whole, monkeypatch):
+    assert share() == (0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        assert share() == (rank, 2)
+        assert share(0, 1) == (0, 1)
+        run(tiny, tmp_path / "acts", batch_size=1)
+    same(ActivationStore.open(tmp_path / "acts"), whole)
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(InputError, match="RANK='first' .* no whole numbers"):
+        share()
+    with pytest.raises(InputError, match="together, or neither"):
+        share(rank=1)
 
 
 def test_killed_and_resumed(tiny, tmp_path, whole):
