@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from redundancy.demo.model import N_LAYERS
+
 __all__ = ["accuracy_table", "curve_table", "model_card"]
 
 
@@ -31,21 +33,27 @@ def model_card(metrics: Mapping[str, Any]) -> str:
     """The README of a checkpoint, from the figures in its ``metrics.json``."""
     held_out, recipe = metrics["held_out"], metrics["recipe"]
     skipping = recipe["skipping"]
+    # Recipes written before these could be chosen do not name them.
+    n_layers, pretrained = recipe.get("n_layers", N_LAYERS), recipe.get("pretrained", True)
+    last = f"{n_layers - 3}, {n_layers - 2}, {n_layers - 1} or {n_layers}"
     if skipping > 0:
         how = (
             f"In {skipping:.0%} of the decoder's steps the vision tokens (the cells in words, then "
             "the image) took part in a "
-            "window of layers only: they entered at layer 0, 1 or 2 and left before layer 5, 6, 7 "
-            "or 8, both drawn anew for the step. Outside the window their states pass unchanged "
+            f"window of layers only: they entered at layer 0, 1 or 2 and left before layer {last}, "
+            "both drawn anew for the step. Outside the window their states pass unchanged "
             "and they are removed from the keys and values (not zeroed); the text keeps its "
             "positions. The plateau of late entry below is therefore trained in: it shows what "
             "skipping does to a model prepared for it, not what any model would bear."
         )
     else:
-        how = (
-            "Vision took part in every layer in every step: this is the control for the bundled "
-            "model, which was trained with stochastic skipping and is otherwise the same."
-        )
+        how = "Vision took part in every layer in every step."
+        if pretrained and recipe["refine"] and n_layers == N_LAYERS:
+            how = (
+                "Vision took part in every layer in every step: this is the control for the "
+                "bundled model, which was trained with stochastic skipping and is otherwise the "
+                "same."
+            )
     curves = {
         "enters at L (late entry)": held_out["late_entry"],
         "leaves before L (early exit)": held_out["early_exit"],
@@ -54,6 +62,18 @@ def model_card(metrics: Mapping[str, Any]) -> str:
     steps = ", ".join(
         f"{name} {recipe[name]}" for name in ("tower", "language", "projector", "answers", "refine")
     )
+    if pretrained:
+        lessons = (
+            "the\ndecoder learned the questions on scenes given in words, a cell as the sum of its "
+            "words' embeddings;\nthe projector learned to map cells to those sums; then projector "
+            "and decoder learned to answer\nquestions about images, the tower standing still."
+        )
+    else:
+        lessons = (
+            "then\nprojector and decoder learned, from random weights, to answer questions about "
+            "images, few cells shown at first,\nthe tower standing still; the decoder had learned "
+            "no language before."
+        )
     splits = metrics["splits"]
     return f"""\
 ---
@@ -71,7 +91,8 @@ questions in words about pictures of coloured handwritten digits.
 ## Architecture
 
 LLaVA, by transformers' own classes: a CLIP tower (2 layers, 64 dimensions, 48 x 48 pixels, patches
-of 8, so each of the 36 grid cells is one vision token), a two-layer projector, a Llama decoder (8
+of 8, so each of the 36 grid cells is one vision token), a two-layer projector, a Llama \
+decoder ({n_layers}
 layers, 64 dimensions, 4 heads, MLP of 128) over {metrics["vocabulary"]} whole words.
 {metrics["parameters"]:,} parameters, float32. It loads with `AutoModelForImageTextToText` and
 `AutoProcessor`; the image processor needs PIL only.
@@ -93,10 +114,8 @@ color is the 7?). Every scene gives one question of each.
 
 ## Training
 
-Steps: {steps}; AdamW, warm-up and cosine. The tower learned to name what is in each cell; the
-decoder learned the questions on scenes given in words, a cell as the sum of its words' embeddings;
-the projector learned to map cells to those sums; then projector and decoder learned to answer
-questions about images, the tower standing still. {how}
+Steps: {steps}; AdamW, warm-up and cosine. The tower learned to name what is in \
+each cell; {lessons} {how}
 
 Seed {metrics["seed"]}, {metrics["date"]}, {metrics["seconds"]["cpu"]:.0f} CPU seconds on one
 thread. {packages}.

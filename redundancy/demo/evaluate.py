@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from redundancy.demo.model import N_LAYERS, N_VISION_TOKENS, answers
+from redundancy.demo.model import N_VISION_TOKENS, answers
 from redundancy.demo.packing import Encoder, decode, vision_window
 from redundancy.demo.scenes import TASKS, Scene, chance_levels, scenes
 from redundancy.demo.stages import pixel_values
@@ -85,17 +85,18 @@ def window_accuracy(
 
 
 def sweep(model: Any, encoder: Encoder, scenes: Sequence[Scene]) -> dict[str, list[float]]:
-    """Accuracy over all tasks when vision enters late, or leaves early, at L = 0 ... N_LAYERS.
+    """Accuracy over all tasks when vision enters late, or leaves early, at L = 0 ... n_layers.
 
     Returns
     -------
     dict
         ``late_entry``: vision takes part in the layers L, L + 1, ...; ``early_exit``: in the layers
-        before L. Late entry at 0 and early exit at N_LAYERS are the full model.
+        before L. Late entry at 0 and early exit at n_layers are the full model.
     """
-    depths = range(N_LAYERS + 1)
-    late = [vision_window(N_LAYERS, entry=depth) for depth in depths]
-    early = [vision_window(N_LAYERS, exit=depth) for depth in depths]
+    n_layers = model.config.text_config.num_hidden_layers
+    depths = range(n_layers + 1)
+    late = [vision_window(n_layers, entry=depth) for depth in depths]
+    early = [vision_window(n_layers, exit=depth) for depth in depths]
     found = [scores["all"] for scores in window_accuracy(model, encoder, scenes, late + early)]
     return {"late_entry": found[: len(late)], "early_exit": found[len(late) :]}
 
@@ -113,7 +114,8 @@ def figures(model: Any, processor: Any, n_scenes: int) -> dict[str, Any]:
     choose = scenes("choose", n_scenes, CHOOSE_SEED)
     held_out = scenes("held_out", n_scenes, HELD_OUT_SEED)
     questions = [q for scene in held_out for q in scene.questions]
-    (chosen,) = window_accuracy(model, encoder, choose, [vision_window(N_LAYERS)])
+    everywhere = vision_window(model.config.text_config.num_hidden_layers)
+    (chosen,) = window_accuracy(model, encoder, choose, [everywhere])
     return {
         "choose": {"n_scenes": n_scenes, "seed": CHOOSE_SEED, "accuracy": chosen},
         "held_out": {

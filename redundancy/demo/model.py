@@ -99,7 +99,7 @@ def build_processor() -> Any:
     )
 
 
-def build_model(tokenizer: Any, seed: int = 0) -> Any:
+def build_model(tokenizer: Any, seed: int = 0, n_layers: int = N_LAYERS) -> Any:
     """A freshly initialised ``LlavaForConditionalGeneration`` of the bundled architecture.
 
     Parameters
@@ -108,6 +108,8 @@ def build_model(tokenizer: Any, seed: int = 0) -> Any:
         Of `build_processor`; gives the vocabulary size and the special tokens.
     seed : int
         Seed of the initial weights. The global random state of torch is left as it was.
+    n_layers : int
+        Decoder layers.
     """
     import torch
     from transformers import (
@@ -136,7 +138,7 @@ def build_model(tokenizer: Any, seed: int = 0) -> Any:
             vocab_size=len(tokenizer),
             hidden_size=64,
             intermediate_size=128,
-            num_hidden_layers=N_LAYERS,
+            num_hidden_layers=n_layers,
             num_attention_heads=4,
             num_key_value_heads=4,
             max_position_embeddings=512,

@@ -10,6 +10,9 @@ colour to its digit:
 4. `train_answers`: projector and decoder answer questions about images; run twice, the second time
    with more questions of the hardest tasks.
 
+A decoder can also go without 2 and 3: `train_answers` with `from_nothing` fits it, and the
+projector, from their first weights on images alone, with few cells shown at first.
+
 In most steps of 2 and 4 the vision tokens take part only in a random window of layers (stochastic
 skipping). In stage 4 alone it would come too late: a decoder that has learned to read the image in
 its first layer did not move that to later layers any more.
@@ -76,7 +79,13 @@ class Recipe:
         Distorted copies of each training digit.
     skipping : float
         Share of the language and question-answering steps in which vision takes part in a window
-        of layers only: it enters at layer 0, 1 or 2, and leaves before layer 5, 6, 7 or 8.
+        of layers only: it enters at layer 0, 1 or 2, and leaves before one of the last three layers
+        or after the last (of 8: before layer 5, 6, 7 or 8).
+    n_layers : int
+        Decoder layers.
+    pretrained : bool
+        Whether the decoder learns the questions in words before it sees images. If not, the steps
+        of ``language`` are spent on images too, and ``projector`` is left out.
     """
 
     tower: int = 1500
@@ -87,6 +96,8 @@ class Recipe:
     batch: int = 16
     variants: int = 40
     skipping: float = 0.7
+    n_layers: int = N_LAYERS
+    pretrained: bool = True
 
 
 def pixel_values(images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
@@ -164,7 +175,7 @@ def train_language(
     few cells teach binding much sooner than four among thirty-six.
     """
     decoder = model.model.language_model
-    windows = _windows(data.seed, 2, skipping)
+    windows = _windows(data.seed, 2, skipping, len(decoder.layers))
     for done, step in enumerate(_steps([decoder, model.lm_head], steps, 2e-3, report)):
         scenes = [data.objects() for _ in range(batch)]
         shown = _cells_shown(data.rng, done / steps)
@@ -201,37 +212,48 @@ def train_answers(
     report: Report,
     *,
     refine: bool = False,
+    from_nothing: bool = False,
 ) -> None:
     """Fit projector and decoder to answer questions about images; the tower stands still.
 
-    With `refine`, more of the questions are of the tasks that are learned last.
+    With `refine`, more of the questions are of the tasks that are learned last. With
+    `from_nothing`, for a decoder that has learned no language, few cells are shown at first, as in
+    `train_language`, and the rate is that of that stage.
     """
     import torch
 
     projector = model.model.multi_modal_projector
-    parts = [projector, model.model.language_model, model.lm_head]
+    decoder = model.model.language_model
+    parts = [projector, decoder, model.lm_head]
     tasks = _ASKED_LAST if refine else _ASKED
-    windows = _windows(data.seed, 4 if refine else 3, skipping)
-    for step in _steps(parts, steps, 1.2e-3, report):
+    windows = _windows(data.seed, 4 if refine else 3, skipping, len(decoder.layers))
+    rate = 2e-3 if from_nothing else 1.2e-3
+    for done, step in enumerate(_steps(parts, steps, rate, report)):
         scenes = [data.objects() for _ in range(batch)]
-        packed = encoder.pack([data.questions(o, tasks) for o in scenes], N_VISION_TOKENS)
+        shown = _cells_shown(data.rng, done / steps) if from_nothing else N_VISION_TOKENS
+        packed = encoder.pack([data.questions(o, tasks) for o in scenes], shown)
         with torch.no_grad():
             features = _features(model, [data.image(objects) for objects in scenes])
+        if shown < N_VISION_TOKENS:
+            kept = np.stack([_cells_to_show(data.rng, objects, shown) for objects in scenes])
+            features = features[np.arange(batch)[:, None], kept]
         step(_answer_loss(model, encoder, packed, projector(features), next(windows)))
 
 
-def _windows(seed: int, stage: int, skipping: float) -> Iterator[list[bool]]:
+def _windows(seed: int, stage: int, skipping: float, n_layers: int) -> Iterator[list[bool]]:
     """The layers that see vision, step by step, without end.
 
     A generator of random numbers of their own: with and without skipping, training sees the same
     scenes.
     """
     rng = np.random.default_rng([seed, stage])
+    first = min(n_layers, max(n_layers - 3, 3))
     while True:
         if rng.random() < skipping:
-            yield vision_window(N_LAYERS, int(rng.integers(3)), int(rng.integers(5, N_LAYERS + 1)))
+            entry, leave = rng.integers(min(3, n_layers)), rng.integers(first, n_layers + 1)
+            yield vision_window(n_layers, int(entry), int(leave))
         else:
-            yield vision_window(N_LAYERS)
+            yield vision_window(n_layers)
 
 
 def _features(model: Any, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:

@@ -21,13 +21,19 @@ from typing import Any
 
 from estimators import InputError
 from redundancy.demo.card import model_card
+from redundancy.demo.model import N_LAYERS
 from redundancy.demo.scenes import SPLITS
 from redundancy.demo.stages import Recipe
 
-__all__ = ["QUICK", "main", "train"]
+__all__ = ["CUT_DOWN", "QUICK", "main", "train", "train_shared_tower"]
 
 QUICK = Recipe(tower=4, language=4, projector=4, answers=4, refine=4, batch=2, variants=1)
 """A few steps of every stage: shows that all of it runs, learns nothing."""
+
+CUT_DOWN = Recipe(
+    tower=600, language=800, projector=200, answers=400, refine=0, variants=20, skipping=0.0
+)
+"""A quarter of the published recipe's time, and no skipping: for training many models."""
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pillow")
 
@@ -41,6 +47,7 @@ def train(
     recipe: Recipe | None = None,
     seed: int = 0,
     n_scenes: int = 1000,
+    tower: str | Path | None = None,
     log: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Train the model by all stages, measure it, and write it with its card and figures.
@@ -55,6 +62,8 @@ def train(
         Seed of the initial weights and of every draw of training data.
     n_scenes : int
         Scenes drawn from each of the ``choose`` and ``held_out`` splits to measure on.
+    tower : path, optional
+        Weights of a tower that `train_shared_tower` fitted, to be used in place of the first stage.
     log : callable, optional
         Takes the lines of progress.
 
@@ -85,22 +94,31 @@ def train(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} already holds something; name a new or empty folder.")
     recipe = Recipe() if recipe is None else recipe
+    if tower is not None:
+        recipe = replace(recipe, tower=0)
     say = log if log is not None else _silent
     clock = _Clock(recipe, say)
 
     processor = build_processor()
     encoder = Encoder(processor)
-    model = build_model(processor.tokenizer, seed).train()
+    model = build_model(processor.tokenizer, seed, recipe.n_layers).train()
     data = TrainingScenes(seed, recipe.variants)
     batch = recipe.batch
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         skipping = recipe.skipping
-        train_tower(model, data, recipe.tower, clock.stage("tower"))
-        train_language(
-            model, encoder, data, recipe.language, batch, skipping, clock.stage("language")
-        )
-        train_projector(model, encoder, data, recipe.projector, batch, clock.stage("projector"))
+        if tower is None:
+            train_tower(model, data, recipe.tower, clock.stage("tower"))
+        else:
+            _put_tower(model, tower)
+        teach = clock.stage("language")
+        if recipe.pretrained:
+            train_language(model, encoder, data, recipe.language, batch, skipping, teach)
+            train_projector(model, encoder, data, recipe.projector, batch, clock.stage("projector"))
+        else:
+            train_answers(
+                model, encoder, data, recipe.language, batch, skipping, teach, from_nothing=True
+            )
         for name in ("answers", "refine"):
             train_answers(
                 model,
@@ -134,6 +152,53 @@ def train(
     (out / "README.md").write_text(model_card(metrics), encoding="utf-8")
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     return metrics
+
+
+def train_shared_tower(
+    path: str | Path,
+    *,
+    recipe: Recipe,
+    seed: int,
+    log: Callable[[str], None] | None = None,
+) -> None:
+    """Fit a vision tower alone and write its weights, for all models of one seed to share.
+
+    Parameters
+    ----------
+    path : path
+        A safetensors file; it appears whole or not at all.
+    recipe : Recipe
+        Its ``tower`` steps and ``variants`` are used.
+    seed : int
+        Of the weights and of the scenes.
+    log : callable, optional
+        Takes the lines of progress.
+    """
+    import torch
+    from safetensors.torch import save
+
+    from redundancy._files import write_atomic
+    from redundancy.demo.augment import TrainingScenes
+    from redundancy.demo.model import build_model, build_processor
+    from redundancy.demo.stages import train_tower
+
+    model = build_model(build_processor().tokenizer, seed).train()
+    report = _Clock(recipe, log if log is not None else _silent).stage("tower")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        train_tower(model, TrainingScenes(seed, recipe.variants), recipe.tower, report)
+    write_atomic(path, save(model.model.vision_tower.state_dict()))
+
+
+def _put_tower(model: Any, path: str | Path) -> None:
+    from safetensors.torch import load_file
+
+    try:
+        model.model.vision_tower.load_state_dict(load_file(path))
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{path} holds no weights of this vision tower; delete it to have it trained anew"
+        ) from error
 
 
 class _Clock:
@@ -189,6 +254,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="train the control: vision takes part in every layer in every step",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and data")
+    parser.add_argument("--layers", type=int, default=N_LAYERS, help="decoder layers")
+    parser.add_argument(
+        "--recipe",
+        choices=("pretrained", "scratch"),
+        default="pretrained",
+        help="whether the decoder learns the questions in words before it sees images",
+    )
+    parser.add_argument(
+        "--cut-down",
+        action="store_true",
+        help="about a quarter of the steps, and no skipping: one of many models",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="a few steps of each stage, to see that it runs"
     )
@@ -200,9 +277,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Sums over several threads differ in their last bits from machine to machine.
     torch.set_num_threads(1)
     logging.disable_progress_bar()
-    recipe = QUICK if options.quick else Recipe()
+    recipe = QUICK if options.quick else CUT_DOWN if options.cut_down else Recipe()
     if options.no_skipping:
         recipe = replace(recipe, skipping=0.0)
+    if not 1 <= options.layers <= 64:
+        print(f"--layers is {options.layers}; give 1 to 64 decoder layers", file=sys.stderr)
+        return 2
+    recipe = replace(recipe, n_layers=options.layers, pretrained=options.recipe == "pretrained")
     try:
         metrics = train(
             options.out,

@@ -1,0 +1,168 @@
+"""Train a set of small models that differ in seed, depth and recipe.
+
+``python -m redundancy.demo.several OUT --cut-down``. What one model shows of its layers may be an
+accident of its training; a set of them says how much. Models of one seed share a vision tower,
+trained once. Every model is written when it is finished, and the same command goes on where it was
+stopped; ``--share 1/2`` and ``--share 2/2`` divide a set between two processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from estimators import InputError
+from redundancy.demo.stages import Recipe
+from redundancy.demo.train import CUT_DOWN, QUICK, train, train_shared_tower
+
+__all__ = ["RECIPES", "Member", "main", "members", "train_several"]
+
+RECIPES = ("pretrained", "scratch")
+"""With and without a decoder that learned the questions in words before it saw images."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """One model of a set: what tells it from the others, and the name of its folder."""
+
+    seed: int
+    recipe: str
+    n_layers: int
+
+    @property
+    def name(self) -> str:
+        """Name of the model's folder."""
+        return f"{self.recipe}-{self.n_layers}-layers-seed-{self.seed}"
+
+
+def members(
+    seeds: Sequence[int], layers: Sequence[int], recipes: Sequence[str] = RECIPES
+) -> list[Member]:
+    """Every combination, seed by seed, so that an unfinished set still has whole seeds.
+
+    Examples
+    --------
+    >>> [m.name for m in members([0], [6, 8], ["scratch"])]
+    ['scratch-6-layers-seed-0', 'scratch-8-layers-seed-0']
+    """
+    unknown = [recipe for recipe in recipes if recipe not in RECIPES]
+    if unknown:
+        raise InputError(f"there is no recipe {unknown[0]!r}; use {' or '.join(RECIPES)}")
+    return [Member(s, recipe, n) for s in seeds for recipe in recipes for n in layers]
+
+
+def train_several(
+    out: str | Path,
+    wanted: Sequence[Member],
+    *,
+    recipe: Recipe,
+    n_scenes: int = 300,
+    log: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Train those models of a set that are not there yet, and return the folders of all.
+
+    Parameters
+    ----------
+    out : path
+        Folder of the set. A model appears in it when it is finished.
+    wanted : sequence of Member
+    recipe : Recipe
+        Steps and rates of every model; its depth and pre-training are the member's.
+    n_scenes : int
+        Scenes of each split that every model is measured on.
+    log : callable, optional
+        Takes the lines of progress.
+    """
+    root = Path(out)
+    root.mkdir(parents=True, exist_ok=True)
+    say = log if log is not None else _silent
+    for number, member in enumerate(wanted, start=1):
+        folder = root / member.name
+        if (folder / "metrics.json").exists():
+            say(f"{member.name} is there")
+            continue
+        say(f"{member.name} ({number} of {len(wanted)})")
+        tower = root / f"tower-seed-{member.seed}.safetensors"
+        if not tower.exists():
+            train_shared_tower(tower, recipe=recipe, seed=member.seed, log=log)
+        partial = root / f".{member.name}.partial"
+        # What a killed run left; finished models never carry this name.
+        shutil.rmtree(partial, ignore_errors=True)
+        train(
+            partial,
+            recipe=replace(
+                recipe, n_layers=member.n_layers, pretrained=member.recipe == "pretrained"
+            ),
+            seed=member.seed,
+            n_scenes=n_scenes,
+            tower=tower,
+            log=log,
+        )
+        partial.rename(folder)
+    return [root / member.name for member in wanted]
+
+
+def _silent(line: str) -> None:
+    """Take a line of progress and show nothing."""
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not 1 <= int(number) <= int(of):
+        raise ValueError(text)
+    return int(number), int(of)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 if the input was unusable."""
+    parser = argparse.ArgumentParser(
+        prog="python -m redundancy.demo.several", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("out", help="folder of the set")
+    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2, 3, 4], help="e.g. 0,1,2,3,4")
+    parser.add_argument("--layers", type=_numbers, default=[6, 8], help="decoder layers, e.g. 6,8")
+    parser.add_argument("--recipes", default=",".join(RECIPES), help="pretrained, scratch or both")
+    parser.add_argument("--share", type=_share, default=(1, 1), help="train part i of n, e.g. 1/2")
+    parser.add_argument(
+        "--skipping", type=float, default=0.0, help="share of steps with vision in a window only"
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--cut-down", action="store_true", help="about a quarter of the steps")
+    size.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
+    options = parser.parse_args(argv)
+
+    import torch
+    from transformers.utils import logging
+
+    # Sums over several threads differ in their last bits from machine to machine.
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()
+    recipe = QUICK if options.quick else CUT_DOWN if options.cut_down else Recipe()
+    number, of = options.share
+    try:
+        if not 0 <= options.skipping <= 1:
+            raise InputError(f"--skipping is {options.skipping}; give a share between 0 and 1")
+        wanted = members(options.seeds, options.layers, options.recipes.split(","))
+        train_several(
+            options.out,
+            wanted[number - 1 :: of],
+            recipe=replace(recipe, skipping=options.skipping),
+            n_scenes=8 if options.quick else 300,
+            log=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
