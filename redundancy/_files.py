@@ -18,6 +18,7 @@ from typing import IO, Any
 import msgspec
 
 from estimators import InputError
+from redundancy._remote import AnyPath, RangeReader, place
 
 try:
     import fcntl
@@ -37,6 +38,7 @@ __all__ = [
     "read_json",
     "read_sealed",
     "sha256_file",
+    "size_of",
     "write_atomic",
     "write_sealed",
 ]
@@ -113,12 +115,17 @@ def write_atomic(path: str | Path, data: bytes, *, replace: bool = True) -> None
         handle.write(data)
 
 
-def read_bytes(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> bytes:
+def size_of(handle: Any) -> int:
+    """Length in bytes of an open file, here or behind a URL."""
+    return handle.size if isinstance(handle, RangeReader) else os.fstat(handle.fileno()).st_size
+
+
+def read_bytes(path: str | AnyPath, *, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     """Read a whole small file; one that is larger than `max_bytes` is refused before reading."""
-    path = Path(path)
+    path = place(path)
     try:
         with path.open("rb") as handle:
-            size = os.fstat(handle.fileno()).st_size
+            size = size_of(handle)
             if size > max_bytes:
                 raise InputError(
                     f"{path} has {size:,} bytes, more than the {max_bytes:,} that such a file may "
@@ -131,7 +138,7 @@ def read_bytes(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> bytes:
         raise InputError(f"{path} can't be read: {error.strerror or error}") from error
 
 
-def read_json(path: str | Path, type: Any = Any, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+def read_json(path: str | AnyPath, type: Any = Any, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read JSON of bounded size into `type` (a msgspec Struct, a dataclass, or anything).
 
     Raises
@@ -140,10 +147,10 @@ def read_json(path: str | Path, type: Any = Any, *, max_bytes: int = MAX_JSON_BY
         If the file is missing, too large, not JSON, or not of that type; the sentence names the
         file and the field.
     """
-    return decode_json(read_bytes(path, max_bytes=max_bytes), type, Path(path))
+    return decode_json(read_bytes(path, max_bytes=max_bytes), type, place(path))
 
 
-def decode_json(data: bytes, type: Any, path: Path) -> Any:
+def decode_json(data: bytes, type: Any, path: AnyPath) -> Any:
     """`read_json` for bytes that were already read from `path`."""
     try:
         return msgspec.json.decode(data, type=type)
@@ -182,15 +189,15 @@ def seal(body: bytes) -> bytes:
     return head + _SEAL + digest + b'"\n}\n'
 
 
-def read_sealed(path: str | Path, type: Any = Any, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+def read_sealed(path: str | AnyPath, type: Any = Any, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read what `write_sealed` wrote; InputError if a single byte changed since."""
-    path = Path(path)
+    path = place(path)
     data = read_bytes(path, max_bytes=max_bytes)
     check_seal(data, path)
     return decode_json(data, type, path)
 
 
-def check_seal(data: bytes, path: Path) -> None:
+def check_seal(data: bytes, path: AnyPath) -> None:
     """Raise InputError unless `data` ends in the seal of what precedes it."""
     head = data[:-_SEAL_LENGTH]
     if len(data) <= _SEAL_LENGTH or seal(head + b"}") != data:
@@ -200,7 +207,7 @@ def check_seal(data: bytes, path: Path) -> None:
         )
 
 
-def sha256_file(path: Path, *, chunk: int = 2**20) -> str:
+def sha256_file(path: AnyPath, *, chunk: int = 2**20) -> str:
     """SHA-256 of a file, read in chunks."""
     digest = hashlib.sha256()
     with path.open("rb") as handle:

@@ -1,8 +1,7 @@
 """Activations on disk and in memory: shards, plain files and arrays behind one door."""
 
 from redundancy.store._distances import DistanceMatrix
-from redundancy.store._plain import open_source
-from redundancy.store._store import ActivationStore
+from redundancy.store._store import ActivationStore, open_source
 from redundancy.store._verify import Finding, verify_store
 from redundancy.store._writer import StoreWriter
 

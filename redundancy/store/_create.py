@@ -19,6 +19,7 @@ from redundancy._files import (
     is_abandoned,
     write_sealed,
 )
+from redundancy._remote import AnyPath
 from redundancy.store._schema import MANIFEST, SHARD_NAME, Manifest, SampleRow, read_manifest
 from redundancy.store._source import Source
 from redundancy.store._tensors import LazyArray
@@ -188,12 +189,12 @@ def _is_shard(path: Path) -> bool:
     return SHARD_NAME.fullmatch(path.stem) is not None and path.is_file()
 
 
-def temporaries(folder: Path) -> list[Path]:
+def temporaries(folder: AnyPath) -> list[AnyPath]:
     """Files under a temporary name: being written, or left by a killed process."""
     return sorted(folder.glob(f"{TEMPORARY_PREFIX}*"))
 
 
-def orphans(folder: Path) -> list[Path]:
+def orphans(folder: AnyPath) -> list[AnyPath]:
     """Shards without a sidecar: they do not count."""
     return sorted(
         path
@@ -204,7 +205,7 @@ def orphans(folder: Path) -> list[Path]:
 
 def _remove_abandoned(folder: Path) -> None:
     for path in (*temporaries(folder), *orphans(folder)):
-        if is_abandoned(path):
+        if isinstance(path, Path) and is_abandoned(path):
             with contextlib.suppress(OSError):
                 path.unlink()
 

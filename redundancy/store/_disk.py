@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import InputError
+from redundancy._remote import AnyPath
 from redundancy.store._schema import (
-    SHARD_NAME,
     Manifest,
     SampleRow,
     Sidecar,
     read_manifest,
     read_sidecar,
     sample_order,
+    sidecars,
 )
 from redundancy.store._statistics import STACKED, Statistics
 from redundancy.store._tensors import TensorFile, TensorInfo
@@ -31,7 +31,7 @@ __all__ = ["DiskSource", "open_shard"]
 
 @dataclass(slots=True)
 class _Shard:
-    path: Path
+    path: AnyPath
     sidecar: Sidecar
     # Index of each of its samples in the store; -1 where an earlier shard has that sample.
     places: NDArray[np.int64]
@@ -43,7 +43,7 @@ class _Shard:
         return self.file
 
 
-def check_size(path: Path, sidecar: Sidecar) -> None:
+def check_size(path: AnyPath, sidecar: Sidecar) -> None:
     """Hold the size of a shard against its sidecar."""
     try:
         size = path.stat().st_size
@@ -60,7 +60,7 @@ def check_size(path: Path, sidecar: Sidecar) -> None:
         )
 
 
-def open_shard(path: Path, sidecar: Sidecar) -> TensorFile:
+def open_shard(path: AnyPath, sidecar: Sidecar) -> TensorFile:
     """Open a shard and hold its size and its list of arrays against the sidecar."""
     check_size(path, sidecar)
     file = TensorFile(path, sidecar.crc32)
@@ -77,7 +77,7 @@ class DiskSource:
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or RemotePath
         The store.
     skip_damaged : bool
         Read every byte once, and leave damaged shards out, instead of raising InputError.
@@ -89,7 +89,7 @@ class DiskSource:
 
     def __init__(
         self,
-        folder: Path,
+        folder: AnyPath,
         *,
         skip_damaged: bool = False,
         known: Mapping[str, Sidecar] = MappingProxyType({}),
@@ -99,8 +99,8 @@ class DiskSource:
         self.manifest: Manifest = read_manifest(folder)
         self._shards: list[_Shard] = []
         rows: dict[str, tuple[int, int, SampleRow]] = {}
-        for path in sorted(folder.glob("r*.json")):
-            if not SHARD_NAME.fullmatch(path.stem) or (only is not None and path.stem not in only):
+        for path in sidecars(folder):
+            if only is not None and path.stem not in only:
                 continue
             try:
                 sidecar = known.get(path.stem) or read_sidecar(path)
@@ -242,7 +242,7 @@ class DiskSource:
                 start += size
         return found if seen else None
 
-    def _check(self, sidecar: Sidecar, path: Path) -> None:
+    def _check(self, sidecar: Sidecar, path: AnyPath) -> None:
         every = list(range(self.manifest.n_layers + 1))
         if tuple(sidecar.layers) != tuple(self.manifest.layers):
             raise InputError(

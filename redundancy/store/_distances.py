@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from estimators import InputError
+from redundancy.store._reader import StoreReader
 from redundancy.store._source import Source
 from redundancy.summary import summarise
-
-if TYPE_CHECKING:
-    from redundancy.store._store import ActivationStore
 
 __all__ = ["BlockArrays", "DistanceMatrix", "distances_from_states"]
 
@@ -67,7 +65,7 @@ def _ratio(total: NDArray[Any], count: NDArray[Any]) -> NDArray[np.float64]:
     return out
 
 
-def distances_from_states(store: ActivationStore, modality: str) -> DistanceMatrix:
+def distances_from_states(store: StoreReader, modality: str) -> DistanceMatrix:
     """Distances of every pair of layers from the states themselves, one pair at a time."""
     layers, groups = store.layers, store.groups(modality)
     labels = np.arange(store.n_tokens(modality)) if groups is None else np.unique(groups)

@@ -18,52 +18,22 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from estimators import InputError
-from redundancy.store._arrays import layer_number, source_from_arrays
-from redundancy.store._disk import DiskSource
-from redundancy.store._store import ActivationStore
+from redundancy.store._arrays import ArraySource, layer_number, source_from_arrays
 from redundancy.store._tensors import LazyArray, TensorFile
 
-__all__ = ["open_source"]
+__all__ = ["SUFFIXES", "plain_source"]
 
 # Real activations hardly compress; what unpacks to a hundred times its size is a bomb, or zeros.
 _MAX_RATIO = 100
 _FREE_BYTES = 2**28
-_SUFFIXES = (".npz", ".npy", ".safetensors")
+SUFFIXES = (".npz", ".npy", ".safetensors")
 _EXTRAS = ("groups", "target")
 
 
-def open_source(path: str | Path | ActivationStore) -> ActivationStore:
-    """Open whatever holds activations: a store, or a file with one array per layer.
-
-    Parameters
-    ----------
-    path : str, Path or ActivationStore
-        - the folder of a store;
-        - ``.npz`` or ``.safetensors`` with arrays (n, d) or (samples, tokens, d) named ``0``,
-          ``layer_0``, ``layers.0`` or ``hidden_0``, optionally after a modality
-          (``vision/3``), and optionally ``groups`` and ``target`` (or ``vision/groups``);
-        - ``.npy`` of shape (layers, n, d) or (layers, samples, tokens, d).
-
-    Returns
-    -------
-    ActivationStore
-        Layers of a file are read when they are asked for.
-
-    Raises
-    ------
-    InputError
-        If there is nothing of that kind, or it is damaged, or its header declares more than the
-        file can hold; pickled arrays are never loaded.
-    """
-    if isinstance(path, ActivationStore):
-        return path
-    path = Path(path)
-    if path.is_dir():
-        return ActivationStore(DiskSource(path))
-    if not path.exists():
-        raise InputError(f"there is nothing at {path}; check the path")
+def plain_source(path: Path) -> ArraySource:
+    """The layers of an .npz, .npy or .safetensors file; see `redundancy.store.open_source`."""
     suffix = path.suffix.lower()
-    if suffix not in _SUFFIXES:
+    if suffix not in SUFFIXES:
         raise InputError(
             f"{path} is not a store folder, .npz, .npy or .safetensors file; save activations with "
             "numpy.savez(file, layer_0=..., layer_1=...)"
@@ -76,7 +46,7 @@ def open_source(path: str | Path | ActivationStore) -> ActivationStore:
             for name, found in extras.items()
         }
         loaded = {name: _common(value, arrays) for name, value in loaded.items()}
-        source = source_from_arrays(
+        return source_from_arrays(
             arrays,
             groups=loaded["groups"],
             target=loaded["target"],
@@ -84,7 +54,6 @@ def open_source(path: str | Path | ActivationStore) -> ActivationStore:
         )
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}") from error
-    return ActivationStore(source)
 
 
 def _common(value: dict[str, Any] | None, arrays: dict[str, Any]) -> Any:

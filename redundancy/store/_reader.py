@@ -18,7 +18,7 @@ __all__ = ["StoreReader", "span"]
 
 
 class StoreReader:
-    """The contents of a store; `ActivationStore` adds pairs of layers, making and writing."""
+    """The contents of a store, layer by layer; `PairReader` makes pairs of them."""
 
     def __init__(self, source: Source) -> None:
         self._source = source

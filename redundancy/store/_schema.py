@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from estimators import InputError
 from redundancy._files import check_seal, decode_json, read_bytes
+from redundancy._remote import AnyPath
 
 __all__ = [
     "MANIFEST",
@@ -25,6 +26,7 @@ __all__ = [
     "read_manifest",
     "read_sidecar",
     "sample_order",
+    "sidecars",
 ]
 
 SCHEMA_VERSION = 1
@@ -92,13 +94,14 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     samples: Annotated[list[SampleRow], Meta(min_length=1, max_length=10_000_000)]
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: AnyPath) -> Manifest:
     """Read and check ``store.json``."""
     path = folder / MANIFEST
-    if not folder.exists():
-        raise InputError(f"there is no store at {folder}; check the path")
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file, not the folder of a store")
+    if isinstance(folder, Path):  # behind a URL there may be no folders, only files
+        if not folder.exists():
+            raise InputError(f"there is no store at {folder}; check the path")
+        if not folder.is_dir():
+            raise InputError(f"{folder} is a file, not the folder of a store")
     if not path.exists():
         raise InputError(
             f"{folder} is not an activation store: it has no {MANIFEST}; name a folder made by "
@@ -116,7 +119,15 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def read_sidecar(path: Path) -> Sidecar:
+def sidecars(folder: AnyPath) -> list[AnyPath]:
+    """Sidecars of a store, in the order that decides which shard has a sample."""
+    found: list[AnyPath] = [
+        path for path in folder.glob("r*.json") if SHARD_NAME.fullmatch(path.stem)
+    ]
+    return sorted(found, key=lambda path: path.name)
+
+
+def read_sidecar(path: AnyPath) -> Sidecar:
     """Read and check one sidecar."""
     sidecar: Sidecar = _load(path, Sidecar)
     if sidecar.shard != path.stem:
@@ -130,7 +141,7 @@ class _Version(msgspec.Struct):
     schema_version: int
 
 
-def _load(path: Path, type: Any) -> Any:
+def _load(path: AnyPath, type: Any) -> Any:
     data = read_bytes(path)
     # Before the seal and the schema: a newer version may have changed both.
     found = decode_json(data, _Version, path).schema_version

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from estimators import InputError
-from redundancy.pairs import LayerPair, PairSummary
 from redundancy.store._arrays import source_from_arrays
 from redundancy.store._create import create_folder, save_folder
 from redundancy.store._disk import DiskSource
-from redundancy.store._distances import (
-    BlockArrays,
-    DistanceMatrix,
-    distances_from_states,
-)
-from redundancy.store._reader import StoreReader, span
-from redundancy.store._source import Source
+from redundancy.store._open import source_of
+from redundancy.store._pairs import PairReader
+from redundancy.store._reader import span
 from redundancy.store._verify import Finding, verify_store
 from redundancy.store._writer import StoreWriter
-from redundancy.summary import summarise
 from vlm.sample import DEFAULT_THRESHOLDS
 
-__all__ = ["ActivationStore"]
+__all__ = ["ActivationStore", "open_source"]
 
 
-class ActivationStore(StoreReader):
+class ActivationStore(PairReader):
     """Activations of a model, layer by layer: the door through which every measure gets its data.
 
     Make one with `create` (to write captured samples), `open` (a folder written before),
@@ -48,10 +38,6 @@ class ActivationStore(StoreReader):
     >>> [pair.label for pair in store.pairs()]
     ['0→1']
     """
-
-    def __init__(self, source: Source) -> None:
-        super().__init__(source)
-        self._blocks = BlockArrays(source)
 
     @classmethod
     def create(
@@ -133,20 +119,16 @@ class ActivationStore(StoreReader):
 
     @classmethod
     def open(cls, path: str | Path, *, skip_damaged: bool = False) -> ActivationStore:
-        """Open a store on disk; a path to a file goes to `open_source`.
+        """Open a store, as `open_source` does.
 
         Parameters
         ----------
         path : str or Path
-            Its folder.
+            Its folder or URL, or a file with one array per layer.
         skip_damaged : bool
             Leave damaged shards out instead of raising InputError.
         """
-        if Path(path).is_file():
-            from redundancy.store._plain import open_source
-
-            return open_source(path)
-        return cls(DiskSource(Path(path), skip_damaged=skip_damaged))
+        return cls(source_of(path, skip_damaged=skip_damaged))
 
     @classmethod
     def from_arrays(
@@ -180,122 +162,6 @@ class ActivationStore(StoreReader):
         store = cls(source_from_arrays(arrays, modality, groups, target))
         store.check_finite()
         return store
-
-    def pair(
-        self, lower: int, upper: int, modality: str | None = None, *, states: bool = True
-    ) -> LayerPair:
-        """Two layers, the same tokens.
-
-        Parameters
-        ----------
-        lower, upper : int
-            Layers.
-        modality : str, optional
-            May be left out where there is only one.
-        states : bool
-            Whether to read the states; without, the pair carries sums only (made from the states
-            where none were stored).
-        """
-        word = self._modality(modality)
-        have = self._source.n_tokens(word) > 0
-        x = [
-            self.states(layer, word) if states and have and layer in self.layers else None
-            for layer in (lower, upper)
-        ]
-        return self._join(lower, upper, word, x[0], x[1], states=states)
-
-    def pairs(
-        self,
-        layers: Sequence[int] | None = None,
-        modality: str | None = None,
-        stride: int = 1,
-        states: bool = True,
-    ) -> Iterator[LayerPair]:
-        """Pairs (l, l + stride steps) of each modality in turn; neighbours share their array.
-
-        Parameters
-        ----------
-        layers : sequence of int, optional
-            Layers to pair, all by default.
-        modality : str, optional
-            One modality, all by default.
-        stride : int
-            How many places apart in `layers` the two layers of a pair are.
-        states : bool
-            As in `pair`.
-        """
-        held: tuple[int, str] | None = None
-        held_states: NDArray[Any] | None = None
-        for lower, upper, word in self.pair_keys(layers, modality, stride):
-            if not states or self._source.n_tokens(word) == 0:
-                yield self._join(lower, upper, word, None, None, states=states)
-                continue
-            x_lower = held_states if held == (lower, word) else None
-            held_states = None  # at most two layers are alive, also while the next is read
-            if x_lower is None:
-                x_lower = self.states(lower, word)
-            x_upper = self.states(upper, word)
-            held, held_states = (upper, word), x_upper
-            yield self._join(lower, upper, word, x_lower, x_upper, states=True)
-            del x_lower, x_upper
-
-    def pair_keys(
-        self, layers: Sequence[int] | None = None, modality: str | None = None, stride: int = 1
-    ) -> list[tuple[int, int, str]]:
-        """What `pairs` goes through: (lower, upper, modality), for those who spread the work."""
-        if stride < 1:
-            raise InputError(f"stride is {stride}; it must be at least 1")
-        words = self.modalities if modality is None else (self._modality(modality),)
-        keys = []
-        for word in words:
-            known = self._all_layers(word)
-            default = self.layers if self._source.n_tokens(word) else known
-            chosen = sorted({int(layer) for layer in (default if layers is None else layers)})
-            absent = [layer for layer in chosen if layer not in known]
-            if absent:
-                raise InputError(f"the store has no layer {absent[0]}; it has {span(known)}")
-            if len(chosen) <= stride:
-                raise InputError(
-                    f"{len(chosen)} layer(s) make no pair at stride {stride}; name more layers"
-                )
-            keys += [(low, high, word) for low, high in zip(chosen, chosen[stride:], strict=False)]
-        return keys
-
-    def summary(self, lower: int, upper: int, modality: str | None = None) -> PairSummary | None:
-        """Stored sums over all tokens of a pair, with attention where it was captured."""
-        word = self._modality(modality)
-        statistics = self._source.statistics(word)
-        if statistics is None:
-            return None
-        name = f"layers {lower}→{upper} ({word})"
-        found = statistics.pair(
-            lower, upper, self.sample_groups, lambda index: str(self.samples[index]["id"]), name
-        )
-        if found is None:
-            return None
-        return replace(
-            found,
-            var_per_head=self._blocks.of("var_per_head", upper),
-            vision_share=self._blocks.vision_share,
-            vision_effect=self._blocks.of("vision_effect", upper),
-            text_norm=self._blocks.of("text_norm", upper),
-        )
-
-    def distances(self, modality: str | None = None) -> DistanceMatrix:
-        """Mean cosine distance between all pairs of layers; over all tokens where sums were kept.
-
-        Arrays without sums cost one pass over the states for each pair of layers.
-        """
-        word = self._modality(modality)
-        statistics = self._source.statistics(word)
-        if statistics is not None:
-            return DistanceMatrix(
-                layers=statistics.layers,
-                rho_sum=np.asarray(statistics.arrays["rho_sum"], dtype=np.float64),
-                n_defined=statistics.arrays["n_defined"].astype(np.int64),
-                groups=self.sample_groups,
-            )
-        return distances_from_states(self, word)
 
     def save(self, path: str | Path, *, fresh: bool = False) -> ActivationStore:
         """Write arrays to disk as a store and return it; tokens keep their order.
@@ -335,6 +201,8 @@ class ActivationStore(StoreReader):
             ``max_bytes``, ``max_samples``, ``flush_seconds`` of `StoreWriter`.
         """
         source = self._on_disk("writer")
+        if not isinstance(source.folder, Path):
+            raise InputError(f"{source.folder} is remote, and remote stores are only read")
         return StoreWriter(source.folder, source.manifest, self.done_ids(), rank=rank, **limits)
 
     def refresh(self) -> ActivationStore:
@@ -357,38 +225,6 @@ class ActivationStore(StoreReader):
             f"{span(self.layers)}, {dtype})"
         )
 
-    def _join(
-        self,
-        lower: int,
-        upper: int,
-        word: str,
-        x_lower: NDArray[Any] | None,
-        x_upper: NDArray[Any] | None,
-        *,
-        states: bool,
-    ) -> LayerPair:
-        known = self._all_layers(word)
-        for layer in (lower, upper):
-            if layer not in known:
-                raise InputError(f"the store has no layer {layer}; it has {span(known)}")
-        summary = self.summary(lower, upper, word)
-        groups = target = None
-        if x_lower is not None and x_upper is not None:
-            groups, target = self.groups(word), self.target_of(word)
-        elif summary is None and not states:
-            summary = summarise(
-                self.states(lower, word),
-                self.states(upper, word),
-                self.groups(word),
-                name=f"layers {lower}→{upper} ({word})",
-            )
-        return LayerPair(lower, upper, x_lower, x_upper, word, groups, target, summary)
-
-    def _all_layers(self, word: str) -> tuple[int, ...]:
-        """Layers with states or sums: sums may cover more than the layers kept."""
-        statistics = self._source.statistics(word)
-        return tuple(sorted({*self.layers, *(statistics.layers if statistics else ())}))
-
     def _on_disk(self, what: str) -> DiskSource:
         if not isinstance(self._source, DiskSource):
             raise InputError(f"{what} needs a store on disk; make one with save(path)")
@@ -402,3 +238,30 @@ def _reopen(path: str, target: str | None) -> ActivationStore:
 
 def _rebuild(arrays: Any, groups: Any, target: Any) -> ActivationStore:
     return ActivationStore(source_from_arrays(arrays, groups=groups, target=target))
+
+
+def open_source(path: str | Path | ActivationStore) -> ActivationStore:
+    """Open whatever holds activations: a store, or a file with one array per layer.
+
+    Parameters
+    ----------
+    path : str, Path or ActivationStore
+        - the folder of a store, here or behind a URL that fsspec reads (``s3://...``,
+          ``https://...``; `pip install 'redundancy[remote]'`);
+        - ``.npz`` or ``.safetensors`` with arrays (n, d) or (samples, tokens, d) named ``0``,
+          ``layer_0``, ``layers.0`` or ``hidden_0``, optionally after a modality
+          (``vision/3``), and optionally ``groups`` and ``target`` (or ``vision/groups``);
+        - ``.npy`` of shape (layers, n, d) or (layers, samples, tokens, d).
+
+    Returns
+    -------
+    ActivationStore
+        Layers of a file are read when they are asked for.
+
+    Raises
+    ------
+    InputError
+        If there is nothing of that kind, or it is damaged, or its header declares more than the
+        file can hold; pickled arrays are never loaded.
+    """
+    return path if isinstance(path, ActivationStore) else ActivationStore.open(path)

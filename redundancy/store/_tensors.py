@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import ml_dtypes
 import msgspec
@@ -23,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import InputError
-from redundancy._files import decode_json
+from redundancy._files import decode_json, size_of
+from redundancy._remote import AnyPath
 
 __all__ = ["Digests", "LazyArray", "TensorFile", "TensorInfo", "write_tensors"]
 
@@ -127,19 +127,19 @@ class TensorFile:
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemotePath
         The file. It is opened for each read, so thousands of shards need no open files.
     crc32 : mapping of str to int, optional
         Checksums; a tensor is checked the first time it is read.
     """
 
-    def __init__(self, path: Path, crc32: Mapping[str, int] | None = None) -> None:
+    def __init__(self, path: AnyPath, crc32: Mapping[str, int] | None = None) -> None:
         self.path = path
         self._crc32 = crc32
         self._checked: set[str] = set()
         try:
             with path.open("rb") as handle:
-                size = os.fstat(handle.fileno()).st_size
+                size = size_of(handle)
                 length = int.from_bytes(handle.read(8), "little")
                 if size < 8 or length > min(_MAX_HEADER, size - 8):
                     raise self._damaged(f"a header of {length:,} bytes in a file of {size:,}")
@@ -156,7 +156,7 @@ class TensorFile:
 
     def open(self) -> IO[bytes]:
         """The file, to be handed to several reads."""
-        return self.path.open("rb", buffering=0)
+        return cast(IO[bytes], self.path.open("rb", buffering=0))
 
     def find(self, name: str) -> TensorInfo:
         """The header's entry of one tensor."""
@@ -176,7 +176,7 @@ class TensorFile:
         if nbytes == 0:
             return np.empty(shape, dtype) if out is None else out
         try:
-            if out is None and nbytes >= _MAPPED:
+            if out is None and nbytes >= _MAPPED and isinstance(self.path, Path):
                 raw = np.asarray(np.memmap(self.path, np.uint8, "r", begin, (nbytes,)))
             else:
                 raw = np.empty(nbytes, np.uint8) if out is None else out.reshape(-1).view(np.uint8)

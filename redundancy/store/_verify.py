@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from estimators import InputError
 from redundancy._files import sha256_file
+from redundancy._remote import AnyPath, place
 from redundancy.store._create import orphans, temporaries
 from redundancy.store._disk import DiskSource, open_shard
-from redundancy.store._schema import MANIFEST, SHARD_NAME, read_manifest, read_sidecar
+from redundancy.store._schema import MANIFEST, read_manifest, read_sidecar, sidecars
 from redundancy.summary import check_finite
 
 __all__ = ["Finding", "verify_store"]
@@ -42,12 +42,12 @@ class Finding:
         return f"{self.problem}; {self.remedy}"
 
 
-def verify_store(path: str | Path) -> list[Finding]:
+def verify_store(path: str | AnyPath) -> list[Finding]:
     """Check every byte of a store against its checksums, and its values for NaN.
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or URL
         Folder of the store, however damaged.
 
     Returns
@@ -55,7 +55,7 @@ def verify_store(path: str | Path) -> list[Finding]:
     list of Finding
         Empty if all is well.
     """
-    folder = Path(path)
+    folder = place(path)
     try:
         read_manifest(folder)
     except InputError as error:
@@ -69,19 +69,17 @@ def verify_store(path: str | Path) -> list[Finding]:
         ]
     findings: list[Finding] = []
     seen: dict[str, str] = {}
-    sound: list[Path] = []
-    for path in sorted(folder.glob("r*.json")):
-        if not SHARD_NAME.fullmatch(path.stem):
-            continue
-        shard = path.with_suffix(".safetensors")
+    sound: list[AnyPath] = []
+    for file_path in sidecars(folder):
+        shard = file_path.with_suffix(".safetensors")
         remedy = (
-            f"delete {path.name} and {shard.name}, then run the extraction again with --resume: "
-            "only its samples are computed anew"
+            f"delete {file_path.name} and {shard.name}, then run the extraction again with "
+            "--resume: only its samples are computed anew"
         )
         try:
-            sidecar = read_sidecar(path)
+            sidecar = read_sidecar(file_path)
         except InputError as error:
-            findings.append(Finding(str(path), "error", _what(error), remedy))
+            findings.append(Finding(str(file_path), "error", _what(error), remedy))
             continue
         try:
             file = open_shard(shard, sidecar)
@@ -115,7 +113,7 @@ def _what(error: InputError) -> str:
     return str(error).partition("; ")[0]
 
 
-def _leftovers(folder: Path) -> list[Finding]:
+def _leftovers(folder: AnyPath) -> list[Finding]:
     reason = "of a process that was killed, or is still writing"
     return [
         Finding(
@@ -132,7 +130,7 @@ def _leftovers(folder: Path) -> list[Finding]:
     ]
 
 
-def _values(folder: Path, sound: set[str]) -> list[Finding]:
+def _values(folder: AnyPath, sound: set[str]) -> list[Finding]:
     """Whether what is intact also fits together and holds numbers."""
     found: list[Finding] = []
     try:

@@ -100,7 +100,7 @@ def test_missing_store_json_says_so(filled, tmp_path):
     (filled.path / "store.json").unlink()
     with pytest.raises(InputError, match=r"not an activation store: it has no store\.json"):
         ActivationStore.open(filled.path)
-    with pytest.raises(InputError, match="there is no store at"):
+    with pytest.raises(InputError, match="there is nothing at"):
         ActivationStore.open(tmp_path / "nowhere")
 
 
