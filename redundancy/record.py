@@ -138,7 +138,7 @@ class SweepRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DistanceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean cosine distances between all layers, for one modality."""
+    """A number for every two layers of one modality: mean cosine distance, or CKA."""
 
     layers: list[int]
     matrix: list[list[float | None]]
@@ -161,7 +161,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A whole run.
 
     `status` is "running" until the last result is in, so that a killed run can be told from a
-    finished one. `sweeps`, `evaluations` and `distances` are filled by commands that make them.
+    finished one. `sweeps`, `evaluations`, `distances` and `cka` are filled by commands that make
+    them.
     """
 
     schema_version: int
@@ -173,6 +174,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     sweeps: list[SweepRecord] = []
     evaluations: list[EvaluationRecord] = []
     distances: dict[str, DistanceRecord] = {}
+    cka: dict[str, DistanceRecord] = {}
     warnings: list[WarningRecord] = []
 
 

@@ -90,10 +90,11 @@ def command(
     import msgspec
 
     from estimators import InputError
+    from redundancy.layer_matrices import layer_matrices
     from redundancy.provenance import new_record, new_run_id
     from redundancy.report.html import write_report
     from redundancy.report.implications import implication_lines
-    from redundancy.run import estimate
+    from redundancy.run import estimate, parse_layers
     from redundancy.run_folder import RunFolder
     from redundancy.store import open_source
 
@@ -156,6 +157,13 @@ def command(
             on_result=on_result,
             **options,
         )
+    matrices = layer_matrices(
+        source,
+        chosen,
+        modality=modality,
+        layers=None if layers is None else parse_layers(layers),
+        seed=seed,
+    )
     shown = results.to(unit)
     took = time.perf_counter() - started
     record = msgspec.structs.replace(
@@ -164,6 +172,7 @@ def command(
         run=msgspec.structs.replace(record.run, duration_s=round(took, 3)),
         results=[r.to_record() for r in shown],
         warnings=shown.warnings,
+        **matrices,
     )
     folder.write(record)
     write_report(record, folder.report_path)

@@ -20,10 +20,10 @@ from redundancy.demo import model as bundled
 from redundancy.demo import scenes
 from redundancy.evaluation import interleaved_prefill, sweep_record, to_record
 from redundancy.extraction import extract
-from redundancy.record import DistanceRecord, RunRecord, plain
+from redundancy.layer_matrices import layer_matrices
+from redundancy.record import RunRecord, plain
 from redundancy.results import Results
 from redundancy.run import estimate
-from redundancy.store import ActivationStore
 
 if TYPE_CHECKING:
     from redundancy.run_folder import RunFolder
@@ -135,22 +135,13 @@ def run(
         warnings=results.warnings,
         evaluations=evaluations,
         sweeps=sweeps,
-        distances=distances(store),
+        **layer_matrices(store, MEASURES, seed=seed),
         plan={
             **plain(choice.plan.to_json()),
             "description": choice.sentence,
         },
     )
     return record, results
-
-
-def distances(store: ActivationStore) -> dict[str, DistanceRecord]:
-    """Return the matrix of mean cosine distances of every modality."""
-    return {
-        modality: DistanceRecord(layers=list(found.layers), matrix=plain(found.sample_weighted))
-        for modality in store.modalities
-        for found in [store.distances(modality)]
-    }
 
 
 def _scenes(rows: list[dict[str, Any]]) -> Iterator[list[scenes.Question]]:

@@ -12,10 +12,13 @@ from estimators import Diagnostic, Estimate, InputError
 from estimators.intervals import cluster_mean
 from redundancy.summary import cosine_distances
 
-__all__ = ["neighbour_extras", "reduce_width"]
+__all__ = ["neighbour_extras", "reduce_width", "spread"]
 
 _TOKENS = 2000
 _WIDTH = 32
+# Enough to see a trend, at about a third of a second a pair.
+_SCALING_N, _SCALING_K = (125, 250, 500, 1000), 3
+_SWEEP_K, _SWEEP_N = (1, 3, 5, 10), 500
 
 
 def neighbour_extras(
@@ -47,7 +50,7 @@ def neighbour_extras(
             method="mean over tokens",
         )
     }
-    rows = _spread(codes, seed)
+    rows = spread(codes, seed, _TOKENS)
     low, share_low = reduce_width(lower[rows], seed)
     high, share_high = reduce_width(upper[rows], seed)
     params = {
@@ -63,9 +66,34 @@ def neighbour_extras(
         from estimators.mutual_information import mutual_information
 
         out["mi"] = _attempt(
-            lambda: mutual_information(low, high, groups=groups, ci=None, seed=seed), "nats", params
+            lambda: mutual_information(low, high, groups=groups, ci=None, seed=seed),
+            "nats",
+            params | _sweeps(low, high, seed),
         )
     return out
+
+
+def _sweeps(
+    low: NDArray[np.float64], high: NDArray[np.float64], seed: int
+) -> dict[str, list[tuple[int, float]]]:
+    """KSG values over the number of tokens and over k; empty where KSG does not apply."""
+    from estimators.ksg import ksg_mi
+
+    order = np.random.default_rng(seed).permutation(len(low))
+
+    def value(n: int, k: int) -> float:
+        some = order[:n]
+        return float(ksg_mi(low[some], high[some], k=k, ci=None, seed=seed))
+
+    sizes = [n for n in _SCALING_N if n <= len(low)]
+    try:
+        return {
+            "n_scaling": [(n, value(n, _SCALING_K)) for n in sizes],
+            "k_sweep": [(k, value(min(_SWEEP_N, len(low)), k)) for k in _SWEEP_K],
+        }
+    except InputError:
+        # Too few samples, or none that differ: the headline's own diagnostics say so.
+        return {}
 
 
 def _attempt(make: Callable[[], Estimate], unit: str, params: dict[str, object]) -> Estimate:
@@ -89,8 +117,8 @@ def _with(estimate: Estimate, params: dict[str, object]) -> Estimate:
     return replace(estimate, params={**estimate.params, **params})
 
 
-def _spread(codes: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """At most 2,000 rows: one of every group before a second of any, in the order given."""
+def spread(codes: NDArray[np.int64], seed: int, count: int) -> NDArray[np.int64]:
+    """At most `count` rows: one of every group before a second of any, in the order given."""
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(codes))
     order = np.argsort(codes[shuffled], kind="stable")
@@ -98,7 +126,7 @@ def _spread(codes: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     turn = np.empty(len(codes), dtype=np.int64)
     starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
     turn[shuffled[order]] = np.arange(len(codes)) - starts
-    chosen = np.lexsort((rng.permutation(len(codes)), turn))[:_TOKENS]
+    chosen = np.lexsort((rng.permutation(len(codes)), turn))[:count]
     return np.sort(chosen)
 
 

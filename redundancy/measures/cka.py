@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from estimators import Diagnostic, Estimate, InputError
 from redundancy.measures._grouped import (
@@ -15,10 +17,14 @@ from redundancy.measures._grouped import (
     group_diagnostics,
     state_diagnostics,
 )
+from redundancy.measures._neighbour import spread
 from redundancy.measures._spec import Column, MeasureSpec, Reading
 from redundancy.pairs import LayerPair
 
-__all__ = ["SPEC", "measure"]
+if TYPE_CHECKING:
+    from redundancy.store import ActivationStore
+
+__all__ = ["SPEC", "matrix", "measure"]
 
 SPEC = MeasureSpec(
     title="centred kernel alignment of two layers, debiased, linear kernel",
@@ -117,6 +123,93 @@ def measure(
         p_redundant=p_redundant,
         p_needed=p_needed,
     )
+
+
+def matrix(
+    store: ActivationStore,
+    modality: str | None = None,
+    *,
+    layers: Sequence[int] | None = None,
+    tokens: int = 800,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Debiased CKA between all layers of a store, as in the paper's Figure 12.
+
+    Made from the inner products of some tokens rather than from features, so that a layer costs one
+    product whatever the number of layers; for the picture, without intervals.
+
+    Parameters
+    ----------
+    store : ActivationStore
+        With states.
+    modality : str, optional
+        May be left out where there is only one.
+    layers : sequence of int, optional
+        All by default.
+    tokens : int
+        At most so many, one of every group before a second of any.
+    seed : int
+        Of that choice.
+
+    Returns
+    -------
+    ndarray of float64, shape (L, L)
+        Symmetric; NaN where a layer does not vary.
+
+    Raises
+    ------
+    InputError
+        If the store has no states, or fewer than 4 tokens of them.
+
+    Examples
+    --------
+    >>> from redundancy.store import ActivationStore
+    >>> x = np.random.default_rng(0).normal(size=(60, 4))
+    >>> store = ActivationStore.from_arrays({0: x, 1: 2 * x, 2: x + 10 * x[:, ::-1] ** 2})
+    >>> np.round(matrix(store), 2).tolist()[0][:2]
+    [1.0, 1.0]
+
+    References
+    ----------
+    Song et al. (2012), eq. (5), as the inner product of U-centred matrices (Szekely and Rizzo
+    2014).
+    """
+    chosen = list(store.layers if layers is None else layers)
+    states = store.states(chosen[0], modality)
+    if len(states) < 4:
+        raise InputError(
+            f"CKA between all layers needs at least 4 token states and there are {len(states)}; "
+            "extract with --tokens"
+        )
+    given = store.groups(modality)
+    codes = (
+        np.arange(len(states)) if given is None else np.unique(given, return_inverse=True)[1]
+    ).astype(np.int64)
+    rows = spread(codes, seed, tokens)
+    flat = np.empty((len(chosen), len(rows) ** 2), dtype=np.float32)
+    for i, layer in enumerate(chosen):
+        flat[i] = _u_centred(np.asarray(store.states(layer, modality)[rows], dtype=np.float64))
+    products = np.asarray(flat @ flat.T, dtype=np.float64)
+    own = np.diag(products)
+    own = np.sqrt(np.where(own > 0, own, np.nan))
+    return np.asarray(products / np.outer(own, own))
+
+
+def _u_centred(x: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Inner products of rows, U-centred, scaled to norm one, flat; 0 where all rows are alike."""
+    moved = x - x.mean(axis=0)
+    scale = float(np.abs(moved).max())
+    if not scale > 0:
+        return np.zeros(len(x) ** 2, dtype=np.float32)
+    gram = (moved / scale) @ (moved / scale).T
+    np.fill_diagonal(gram, 0.0)
+    n = len(gram)
+    sums = gram.sum(axis=1)
+    gram -= (sums[:, None] + sums[None, :]) / (n - 2)
+    gram += sums.sum() / ((n - 1) * (n - 2))
+    np.fill_diagonal(gram, 0.0)
+    size = float(np.linalg.norm(gram))
+    return np.asarray((gram / (size or 1.0)).ravel(), dtype=np.float32)
 
 
 def _nothing(pair: LayerPair, *reasons: Diagnostic) -> Estimate:

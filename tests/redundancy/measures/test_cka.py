@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from estimators import InputError
-from redundancy.measures.cka import measure
+from redundancy.measures.cka import matrix, measure
 from redundancy.pairs import LayerPair
+from redundancy.store import ActivationStore
 
 VECTORS = Path(__file__).parent.parent.parent / "vectors" / "similarity.json"
 CASES = json.loads(VECTORS.read_text())["cases"]
@@ -68,3 +69,27 @@ def test_bad_input_is_said_in_one_sentence():
         measure(LayerPair(0, 1))
     with pytest.raises(InputError, match=r"lies in \(0, 1\)"):
         measure(LayerPair(0, 1, np.eye(5), np.eye(5)), threshold=1.0)
+
+
+def test_the_matrix_holds_what_the_measure_says_of_every_pair():
+    rng = np.random.default_rng(2)
+    layers = {0: rng.normal(size=(90, 6))}
+    layers[1] = layers[0] @ rng.normal(size=(6, 9)) + rng.normal(size=(90, 9))
+    layers[2] = rng.normal(size=(90, 200))
+    found = matrix(ActivationStore.from_arrays(layers))
+    for i in range(3):
+        for j in range(3):
+            pair = LayerPair(i, j, layers[i], layers[j]) if i < j else None
+            wanted = 1.0 if i == j else found[j, i]
+            if pair is not None:
+                wanted = measure(pair, ci=None).estimate.value
+            assert found[i, j] == pytest.approx(wanted, abs=2e-5)
+
+
+def test_the_matrix_leaves_out_what_does_not_vary_and_refuses_three_tokens():
+    x = np.random.default_rng(3).normal(size=(40, 3))
+    found = matrix(ActivationStore.from_arrays({0: x, 1: np.ones((40, 3)), 2: -x}))
+    assert np.isnan(found[1]).all()
+    assert found[0, 2] == pytest.approx(1.0, abs=1e-5)
+    with pytest.raises(InputError, match="at least 4 token states and there are 3"):
+        matrix(ActivationStore.from_arrays({0: x[:3], 1: x[:3]}))

@@ -247,3 +247,17 @@ def test_neighbours_are_searched_in_few_directions_of_few_tokens():
     assert min(extras["d_int"].params["variance_kept"]) > 0.99
     assert extras["cos"].value == 0.0
     assert "mi" not in extras
+
+
+def test_the_information_carries_how_it_moves_with_tokens_and_neighbours():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(1500, 1)).astype(np.float32)
+    y = (0.8 * x + 0.6 * rng.normal(size=x.shape)).astype(np.float32)
+    params = neighbour_extras(x, y, np.arange(1500), mi=True, seed=0)["mi"].params
+    truth = -0.5 * math.log(1 - 0.8**2)
+    assert [n for n, _ in params["n_scaling"]] == [125, 250, 500, 1000]
+    assert [k for k, _ in params["k_sweep"]] == [1, 3, 5, 10]
+    assert params["n_scaling"][-1][1] == pytest.approx(truth, abs=0.1)
+    assert all(value == pytest.approx(truth, abs=0.15) for _, value in params["k_sweep"])
+    few = neighbour_extras(x[:9], y[:9], np.arange(9), mi=True, seed=0)["mi"].params
+    assert few.get("n_scaling", []) == []
