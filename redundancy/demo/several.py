@@ -60,7 +60,7 @@ def train_several(
     wanted: Sequence[Member],
     *,
     recipe: Recipe,
-    n_scenes: int = 300,
+    n_scenes: int = 200,
     log: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Train those models of a set that are not there yet, and return the folders of all.
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--skipping", type=float, default=0.0, help="share of steps with vision in a window only"
     )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--cut-down", action="store_true", help="about a quarter of the steps")
+    size.add_argument("--cut-down", action="store_true", help="a fifth of the time per model")
     size.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
     options = parser.parse_args(argv)
 
@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.out,
             wanted[number - 1 :: of],
             recipe=replace(recipe, skipping=options.skipping),
-            n_scenes=8 if options.quick else 300,
+            n_scenes=8 if options.quick else 200,
             log=lambda line: print(line, file=sys.stderr, flush=True),
         )
     except InputError as error:
