@@ -1,0 +1,89 @@
+"""Processes of a Dask cluster: here on loopback, or wherever its scheduler is.
+
+Not through joblib's Dask backend, which hangs on a task that kills its worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from estimators import InputError
+from redundancy.engine._task import DIED_TWICE, Answer, Outcome, Task, call
+
+__all__ = ["on_dask"]
+
+
+def on_dask(
+    function: Callable[[Task], Answer], tasks: Sequence[Task], address: str, jobs: int
+) -> Iterator[Outcome[Answer]]:
+    """Run tasks on a Dask cluster; see `redundancy.engine.submit`."""
+    try:
+        import distributed
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "the Dask engine is not installed; type: pip install 'redundancy[dask]'"
+        ) from error
+    with contextlib.ExitStack() as stack:
+        client = _client(distributed, stack, address, jobs)
+        suspects: list[int] = []
+        for outcome in _answers(distributed, client, function, tasks, range(len(tasks))):
+            if outcome.failure is None:
+                yield outcome
+            else:
+                suspects.append(outcome.index)
+        # The scheduler blames every task that a dying worker held; alone, only the guilty die.
+        for index in suspects:
+            yield from _answers(distributed, client, function, tasks, [index])
+
+
+def _client(distributed: Any, stack: contextlib.ExitStack, address: str, jobs: int) -> Any:
+    target: Any = address
+    if not address:
+        # Loopback only, and no web page of its own.
+        target = stack.enter_context(
+            distributed.LocalCluster(
+                n_workers=jobs,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                silence_logs=50,
+            )
+        )
+    try:
+        return stack.enter_context(distributed.Client(target, timeout="10s"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Dask scheduler answers at {address!r}; start one with `dask scheduler` and give "
+            "its address as --engine dask:tcp://host:port"
+        ) from error
+
+
+def _answers(
+    distributed: Any,
+    client: Any,
+    function: Callable[[Task], Answer],
+    tasks: Sequence[Task],
+    indices: Iterable[int],
+) -> Iterator[Outcome[Answer]]:
+    # One batch of futures for the tasks at hand; each is let go as soon as its answer is here.
+    futures = {
+        client.submit(call, function, index, tasks[index], pure=False): index for index in indices
+    }
+    for future in distributed.as_completed(list(futures)):
+        index = futures.pop(future)
+        if future.status == "error" and isinstance(future.exception(), distributed.KilledWorker):
+            yield Outcome(index, None, DIED_TWICE)
+        elif future.status != "finished":
+            yield Outcome(index, None, f"its worker failed: {_reason(future)}")
+        else:
+            _, answer, failure = future.result()
+            if failure is not None:
+                raise failure
+            yield Outcome(index, answer)
+        future.release()
+
+
+def _reason(future: Any) -> str:
+    return str(future.exception()) if future.status == "error" else str(future.status)
