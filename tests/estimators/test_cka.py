@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from estimators import InputError
+from estimators import InputError, _alignment
+from estimators._alignment import side_of, squared_alignment
 from estimators._resample import blocks
-from estimators.cka import _alignment, _centred, cka
+from estimators.cka import cka, cka_pair
 
 CASES = json.loads((Path(__file__).parent / "data" / "similarity.json").read_text())["cases"]
 
@@ -49,9 +50,24 @@ def test_left_out_blocks_equal_recomputation():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 3)), rng.normal(size=(40, 5))
     label = blocks(40, None, 4)
-    _, left = _alignment(_centred(x), _centred(y), label, 4, True)
+    sides = side_of(x, label, 4), side_of(y, label, 4)
+    left = squared_alignment(*sides, label, 4)[0][1:]
     again = [cka_slow(x[label != b], y[label != b]) for b in range(4)]
     assert left == pytest.approx(again, rel=1e-9)
+
+
+@pytest.mark.parametrize(("memory", "rows"), [(2**28, 256), (0, 1), (0, 10**6)])
+def test_products_held_in_memory_in_a_file_or_made_again(monkeypatch, memory, rows):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 3)), rng.normal(size=(400, 5))
+    before = cka(x, y)
+    monkeypatch.setattr(_alignment, "_IN_MEMORY", memory)
+    monkeypatch.setattr(_alignment, "_WORTH_A_FILE", rows)
+    memos = {}, {}
+    for _ in range(2):
+        debiased, biased = cka_pair(x, y, memo_x=memos[0], memo_y=memos[1])
+        assert debiased == before
+        assert biased == cka(x, y, debiased=False, ci=None)
 
 
 def test_invariant_to_rotation_scale_and_shift():
