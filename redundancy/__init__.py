@@ -66,6 +66,7 @@ _HOME: dict[str, str] = {
     "v_information": "probes.v_information",
     "conditional_v_information": "probes.v_information",
     "probe_store": "redundancy.probing",
+    "crosscheck": "redundancy.crosschecking",
     "SkipPlan": "vlm.plan",
     "skipping": "vlm.skip",
     "capture": "vlm.capture",
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
     from probes.mlp import MLPProbe
     from probes.v_information import conditional_v_information, v_information
     from redundancy import demo, measures, planning, risk, synthetic, theory
+    from redundancy.crosschecking import crosscheck
     from redundancy.extraction import extract
     from redundancy.pairs import LayerPair
     from redundancy.planning import propose

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 from estimators import Estimate, InputError
+from redundancy._frames import Library, make_frame
 from redundancy.certify import Verdict
 from redundancy.record import (
     ResultRecord,
@@ -19,9 +20,6 @@ from redundancy.record import (
     read_record,
     write_record,
 )
-
-if TYPE_CHECKING:
-    import pandas
 
 __all__ = ["PairResult", "Results", "Verdict"]
 
@@ -227,20 +225,26 @@ class Results(Sequence[PairResult]):
         """Return a copy with nats and bits shown in `unit`."""
         return Results([r.to(unit) for r in self._results], self.record)
 
-    def to_frame(self) -> pandas.DataFrame:
-        """Return one row per result as a pandas data frame.
+    def to_frame(self, library: Library = "pandas") -> Any:
+        """Return one row per result as a data frame.
+
+        Parameters
+        ----------
+        library : {"pandas", "polars", "pyarrow"}
+            Whose frame; a pyarrow ``Table`` is understood by most others.
 
         Raises
         ------
         InputError
-            If pandas is not installed.
+            If the library is unknown or not installed.
+
+        Examples
+        --------
+        >>> e = Estimate(value=0.1, unit="nats", kind="estimate", n=10, method="plug-in")
+        >>> results = Results([PairResult(pair=(0, 1), measure="informational", estimate=e)])
+        >>> results.to_frame("polars")["value"].to_list()
+        [0.1]
         """
-        try:
-            import pandas
-        except ModuleNotFoundError as error:
-            raise InputError(
-                "to_frame needs pandas, which is not installed; type: pip install pandas"
-            ) from error
         rows: list[dict[str, Any]] = []
         for r in self._results:
             ci = r.estimate.ci
@@ -267,7 +271,7 @@ class Results(Sequence[PairResult]):
                     **{key: extra.value for key, extra in r.extras.items()},
                 }
             )
-        return pandas.DataFrame(rows)
+        return make_frame(rows, library)
 
     def save(self, path: str | Path) -> None:
         """Write the run record, results included, to `path` (a file ending in .json)."""

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from redundancy._version import __version__
-from redundancy.cli import demo, doctor, estimate, extract, ls, plan, probe, report, skip
+from redundancy.cli import (
+    crosscheck,
+    demo,
+    doctor,
+    estimate,
+    extract,
+    ls,
+    plan,
+    probe,
+    report,
+    skip,
+)
 from redundancy.cli._guarded import guarded
 
 __all__ = ["app", "commands"]
@@ -41,7 +52,7 @@ def root(
 
 _MODULES = {
     module.__name__.rpartition(".")[2]: module
-    for module in (demo, extract, estimate, probe, plan, skip, report, ls, doctor)
+    for module in (demo, extract, estimate, probe, plan, skip, report, crosscheck, ls, doctor)
 }
 for _name, _module in _MODULES.items():
     app.command(_name, help=_module.__doc__)(guarded(_module.command))
