@@ -45,7 +45,7 @@ def extract(
     flush_seconds: float = 60.0,
     **options: Any,
 ) -> ActivationStore:
-    """Run a vision-language model over data and keep its layers' states and sums in a store.
+    """Run a model over data and keep its layers' states and sums in a store.
 
     What is finished is on disk after at most `flush_seconds`, and on Ctrl-C or an error at once;
     `resume` then does what is left. A sample is written once, whoever writes it.
@@ -53,8 +53,8 @@ def extract(
     Parameters
     ----------
     model : PreTrainedModel
-        In evaluation mode.
-    processor : transformers processor
+        In evaluation mode; vision-language, or text-only (whose tokens are all text).
+    processor : transformers processor, or tokenizer
         The model's own.
     data : path or iterable of mapping
         Rows with question, image, answer, ...: see `vlm.data.read_rows`.
@@ -112,11 +112,25 @@ def extract(
     from vlm._errors import VLMError
     from vlm.capture import capture
     from vlm.data import count_rows, digest, rows_of
-    from vlm.model import decoder_layers, model_type, text_config
+    from vlm.model import decoder_layers, is_text_only, model_type, text_config
 
     rank, world_size = share(rank, world_size)
+    chosen: dict[str, Any] = {
+        "tokens": tokens,
+        "thresholds": thresholds,
+        "batch_size": batch_size,
+        "seed": seed,
+        "layers": layers,
+        "vision_effect": vision_effect,
+        **options,
+    }
     try:
         kind, config, n_layers = model_type(model), text_config(model), len(decoder_layers(model))
+        if is_text_only(model) and "text" in modalities:
+            modalities, var = ("text",), False
+        chosen |= {"modalities": modalities, "var": var}
+        # What cannot be captured is refused before a store stands there for it.
+        capture(model, processor, [], **chosen)
         total = count_rows(data)
         if dataset is None and (isinstance(data, str | Path) or total is not None):
             name = str(data) if isinstance(data, str | Path) else None
@@ -154,17 +168,9 @@ def extract(
                 model,
                 processor,
                 mine,
-                tokens=tokens,
-                modalities=modalities,
-                thresholds=thresholds,
-                var=var,
-                batch_size=batch_size,
-                seed=seed,
-                layers=layers,
-                vision_effect=vision_effect,
                 skip_ids=store.done_ids(),
                 progress=progress and (lambda done, _: progress(done, share_of)),
-                **options,
+                **chosen,
             )
             for sample in samples:
                 writer.add(sample)

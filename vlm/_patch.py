@@ -53,9 +53,7 @@ class Patch:
         self.model = model
         self.vision_mask = vision_mask
         self.rule = rule
-        self.hides = rule is not None or any(
-            plan.runs(layer) and not plan.active_vision(layer) for layer in range(plan.n_layers)
-        )
+        self.hides = rule is not None or not plan.drops_only
         # Per thread, so that several may generate under one plan.
         self.local = threading.local()
 

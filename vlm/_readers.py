@@ -9,7 +9,7 @@ from typing import Any
 
 from vlm._errors import VLMError
 
-__all__ = ["count_rows", "dataset_rows", "json_rows", "parquet_rows"]
+__all__ = ["count_rows", "dataset_rows", "json_rows", "parquet_rows", "text_rows"]
 
 
 def json_rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -22,6 +22,18 @@ def json_rows(path: Path) -> Iterator[tuple[str, Any]]:
                 yield where, json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise VLMError(f"{where}: not a JSON object on one line: {error}") from error
+
+
+def text_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            where = f"{path.name}, line {number}"
+            try:
+                passage = line.decode("utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise VLMError(f"{where}: not UTF-8 text: {error}") from error
+            if passage:
+                yield where, {"text": passage}
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:

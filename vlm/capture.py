@@ -1,4 +1,4 @@
-"""Run a vision-language model over questions and yield what its layers did, sample by sample."""
+"""Run a model over questions or texts and yield what its layers did, sample by sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vlm._blocks import record_blocks
 from vlm._errors import VLMError
 from vlm.attention import attention_rows
 from vlm.data import PreparedRow, count_rows, prepare, rows_of
-from vlm.model import decoder_layers, vision_mask
+from vlm.model import decoder_layers, is_text_only, vision_mask
 from vlm.sample import DEFAULT_THRESHOLDS, CapturedSample
 from vlm.skip import planned
 from vlm.statistics import check_thresholds, token_statistics
@@ -82,8 +82,9 @@ def capture(
     Parameters
     ----------
     model : PreTrainedModel
-        A vision-language model in evaluation mode.
-    processor : transformers processor
+        A vision-language model in evaluation mode; or a text-only one, whose tokens are all text
+        and which has no VAR (`var` has no effect).
+    processor : transformers processor, or tokenizer
         The model's own.
     data : path or iterable of mapping
         See `read_rows`.
@@ -139,6 +140,13 @@ def capture(
             raise VLMError(f"{name} is {value!r}; it must be at least 1.")
     if var not in (True, False, "text"):
         raise VLMError(f"var is {var!r}; use True, False or 'text'.")
+    if is_text_only(model):
+        if "text" not in modalities or vision_effect:
+            raise VLMError(
+                "the model is text-only and has no vision tokens; capture the modality 'text' "
+                "with vision_effect=False."
+            )
+        modalities, var = ("text",), False
     kept = tuple(range(n_layers + 1)) if layers is None else tuple(sorted({int(x) for x in layers}))
     if not kept or kept[0] < 0 or kept[-1] > n_layers:
         raise VLMError(

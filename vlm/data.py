@@ -11,7 +11,7 @@ from typing import Any
 
 from vlm._errors import VLMError
 from vlm._images import MAX_FILE_BYTES, MAX_PIXELS, LazyImages
-from vlm._readers import count_rows, dataset_rows, json_rows, parquet_rows
+from vlm._readers import count_rows, dataset_rows, json_rows, parquet_rows, text_rows
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -32,17 +32,18 @@ _IMAGE_KEYS = ("image", "images")
 def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
     """Read questions about images from a JSONL file, a parquet file or a saved HF dataset.
 
-    Every row needs a ``question``. Known besides are ``image`` (one) or ``images`` (a list): paths
-    relative to the file, or, in parquet and HF datasets, encoded bytes; a row without either is
-    text only. ``answer`` (text, or a list of accepted texts), ``choices`` (list of texts), ``id``
-    (default: the row's number from 0) and ``group`` (what makes rows dependent; default: the row's
-    images, or its id if it has none). Other plain values pass through.
+    Every row needs a ``question``, or a ``text``: a passage that is read as it stands, without a
+    chat template, for text-only models. Known besides are ``image`` (one) or ``images`` (a list):
+    paths relative to the file, or, in parquet and HF datasets, encoded bytes; a row without either
+    is text only. ``answer`` (text, or a list of accepted texts), ``choices`` (list of texts),
+    ``id`` (default: the row's number from 0) and ``group`` (what makes rows dependent; default: the
+    row's images, or its id if it has none). Other plain values pass through.
 
     Parameters
     ----------
     path : path
-        ``.jsonl`` or ``.json`` with one object per line, ``.parquet``, or a folder written by
-        ``datasets.Dataset.save_to_disk``.
+        ``.jsonl`` or ``.json`` with one object per line, ``.parquet``, a folder written by
+        ``datasets.Dataset.save_to_disk``, or ``.txt`` with one passage per line.
 
     Yields
     ------
@@ -77,10 +78,12 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
         source = parquet_rows(path)
     elif path.suffix in {".jsonl", ".json", ".ndjson"}:
         source = json_rows(path)
+    elif path.suffix == ".txt":
+        source = text_rows(path)
     else:
         raise VLMError(
-            f"cannot tell what {path} is from its name; expected .jsonl, .parquet or the folder of "
-            "a saved dataset."
+            f"cannot tell what {path} is from its name; expected .jsonl, .parquet, .txt or the "
+            "folder of a saved dataset."
         )
     return _checked(source, path.parent if path.is_file() else path)
 
@@ -103,10 +106,10 @@ def _row(record: Any, number: int, where: str, home: Path) -> dict[str, Any]:
         raise VLMError(
             f"{where}: expected an object with a question, found {type(record).__name__}."
         )
-    question = record.get("question")
-    if not isinstance(question, str) or not question.strip():
+    wanted = "text" if record.get("question") is None and "text" in record else "question"
+    if not isinstance(record.get(wanted), str) or not record[wanted].strip():
         raise VLMError(
-            f"{where}: a row needs a question (a text that is not empty); it has "
+            f"{where}: a row needs a question (a text that is not empty), or a text; it has "
             f"{', '.join(map(str, record)) or 'no fields'}."
         )
     if all(record.get(key) is not None for key in _IMAGE_KEYS):
@@ -263,12 +266,12 @@ def prepare(
     placeholder once per image, the images where it has them. Without a chat template the prompt is
     one placeholder and a line break per image, then the question (wrapped by the tokenizer's own
     template where that has one). The question is used as it stands: choices are not written into
-    it.
+    it. A row with a ``text`` instead of a question is that text alone, without any template.
 
     Parameters
     ----------
-    processor : transformers processor
-        Has a tokenizer, and an image processor if any row has images.
+    processor : transformers processor, or tokenizer
+        Has an image processor if any row has images.
     rows : sequence of mapping
         Rows of `read_rows`, or mappings with ``question`` and ``image`` or ``images``. Rows with
         different numbers of images, or none, may stand in one batch.
@@ -311,20 +314,26 @@ def prepare(
     prompts = [_prompt(processor, row) for row in ready]
     bos = getattr(tokenizer, "bos_token", None) or ""
     written = bos != "" and all(prompt.startswith(bos) for prompt in prompts)
+    more: dict[str, Any] = {}
+    if any(images):
+        # Lists of lists keep every image with its row.
+        more["images"] = images
+    if tokenizer is processor:
+        # Language models do not take what some tokenizers return by default.
+        more["return_token_type_ids"] = False
     inputs = processor(
         text=prompts,
-        # Lists of lists keep every image with its row.
-        **({"images": images} if any(images) else {}),
+        **more,
         padding=len(rows) > 1,
         padding_side=padding_side,
         # A template that writes the start token itself would otherwise have it twice.
         add_special_tokens=not written,
         return_tensors="pt",
     )
-    if dtype is not None:
+    if dtype is not None and tokenizer is not processor:
         inputs = inputs.to(dtype=dtype)
     if device is not None:
-        inputs = inputs.to(device=device)
+        inputs = inputs.to(device)
     info = [
         PreparedRow(
             id=row["id"],
@@ -339,8 +348,18 @@ def prepare(
 
 
 def _prompt(processor: Any, row: Mapping[str, Any]) -> str:
+    n_images = len(row["images"])
+    if row.get("question") is None:
+        if n_images:
+            raise VLMError(
+                f"row {row['id']!r} has images and a text; a prompt about images is a question."
+            )
+        return str(row["text"])
+    question = row["question"]
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if tokenizer is processor:
+        return _said_by_user(tokenizer, question)
     placeholder = str(getattr(processor, "image_token", None) or "<image>")
-    question, n_images = row["question"], len(row["images"])
     pieces = question.split(placeholder)
     if len(pieces) == 1:
         pieces = [""] * n_images + [question]
@@ -351,15 +370,7 @@ def _prompt(processor: Any, row: Mapping[str, Any]) -> str:
         )
     if not getattr(processor, "chat_template", None):
         text = question if placeholder in question else f"{placeholder}\n" * n_images + question
-        tokenizer = getattr(processor, "tokenizer", processor)
-        if not getattr(tokenizer, "chat_template", None):
-            return str(text)
-        # A tokenizer's template knows text alone.
-        return str(
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
-            )
-        )
+        return _said_by_user(tokenizer, text)
     content: list[dict[str, str]] = []
     for i, piece in enumerate(pieces):
         if i:
@@ -369,5 +380,16 @@ def _prompt(processor: Any, row: Mapping[str, Any]) -> str:
     return str(
         processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+    )
+
+
+def _said_by_user(tokenizer: Any, text: str) -> str:
+    """One user turn in the tokenizer's own template, which knows text alone; or the text itself."""
+    if not getattr(tokenizer, "chat_template", None):
+        return text
+    return str(
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
         )
     )

@@ -16,6 +16,7 @@ from vlm.data import PreparedRow, is_correct, prepare, rows_of
 from vlm.flops import kv_bytes, prefill_flops
 from vlm.model import decoder_layers, model_type, text_config
 from vlm.plan import SkipPlan
+from vlm.skip import skipping
 
 __all__ = ["Evaluation", "Kind", "evaluate", "plans_of", "sweep"]
 
@@ -281,6 +282,10 @@ def sweep(
     """
     n_layers = len(decoder_layers(model))
     chosen = list(plans_of(kind, n_layers, layers) if plans is None else plans)
+    for plan in chosen:
+        # What cannot be applied is refused before hours have gone into the others.
+        with skipping(model, plan):
+            pass
     batches = list(_batches(model, processor, data, batch_size))
     n = sum(len(info) for _, info in batches)
     settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "nll": nll}
@@ -344,8 +349,6 @@ def _evaluate(
     warm: bool = True,
 ) -> Evaluation:
     import torch
-
-    from vlm.skip import skipping
 
     if settings["max_new_tokens"] < 1:
         raise VLMError(f"max_new_tokens is {settings['max_new_tokens']}; it must be at least 1.")

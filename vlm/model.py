@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "base_model",
     "decoder_layers",
+    "is_text_only",
     "language_model",
     "load",
     "model_type",
@@ -41,11 +42,14 @@ def _config(model: Any) -> Any:
     return config
 
 
-def _unsupported(what: str, why: str) -> VLMError:
+def unsupported(what: str, why: str, *, text_only: bool = False) -> VLMError:
+    """The error that says which families there are, and how to add one."""
+    known = families.names(text_only=text_only)
+    folder = "vlm/families/text" if text_only else "vlm/families"
     return VLMError(
         f"the architecture {what!r} is not supported: {why}. Supported families are "
-        f"{', '.join(families.names())}; to add one, write vlm/families/{what}.py with a "
-        "Family in it (docs/skipping.md shows how)."
+        f"{', '.join(known)}; to add one, write {folder}/{what}.py with a Family in it "
+        "(docs/skipping.md shows how)."
     )
 
 
@@ -57,6 +61,13 @@ def model_type(model: Any) -> str:
 def text_config(model: Any) -> Any:
     """Config of the language model inside a vision-language model."""
     return _config(model).get_text_config(decoder=True)
+
+
+def is_text_only(model: Any) -> bool:
+    """Whether a model is a language model alone, without a place for images."""
+    config = _config(model)
+    fields = (*_VISION_TOKENS, "vision_config")
+    return text_config(model) is config and not any(hasattr(config, name) for name in fields)
 
 
 def base_model(model: Any) -> nn.Module:
@@ -74,7 +85,7 @@ def language_model(model: Any) -> nn.Module:
     ``inputs_embeds``."""
     found = _bare(model).get_decoder()
     if not hasattr(found, "layers"):
-        raise _unsupported(model_type(model), "its language model has no list named 'layers'")
+        raise unsupported(model_type(model), "its language model has no list named 'layers'")
     decoder: nn.Module = found
     return decoder
 
@@ -98,7 +109,7 @@ def decoder_layers(model: Any) -> nn.ModuleList:
     layers = language_model(model).layers
     expected = text_config(model).num_hidden_layers
     if not isinstance(layers, nn.ModuleList) or len(layers) != expected:
-        raise _unsupported(
+        raise unsupported(
             model_type(model),
             f"its config speaks of {expected} decoder blocks, but its language model has no list "
             "of that many",
@@ -121,12 +132,12 @@ def vision_token_ids(model: Any) -> tuple[int, ...]:
     ids = tuple(dict.fromkeys(i for i in found if isinstance(i, int)))
     if ids:
         return ids
-    if text_config(model) is config:
+    if is_text_only(model):
         raise VLMError(
-            f"{config.model_type!r} is a text-only model; this package needs a vision-language "
-            f"model, e.g. of the families {', '.join(families.names())}."
+            f"{config.model_type!r} is a text-only model, which has no vision tokens; take a "
+            f"vision-language model, e.g. of the families {', '.join(families.names())}."
         )
-    raise _unsupported(str(config.model_type), "its config names no image token id")
+    raise unsupported(str(config.model_type), "its config names no image token id")
 
 
 def vision_mask(model: Any, input_ids: Tensor) -> Tensor:
@@ -142,10 +153,12 @@ def vision_mask(model: Any, input_ids: Tensor) -> Tensor:
     Returns
     -------
     bool tensor, shape (batch, tokens)
-        True where a vision feature replaces the token's embedding.
+        True where a vision feature replaces the token's embedding; nowhere in a text-only model.
     """
     import torch
 
+    if is_text_only(model):
+        return torch.zeros_like(input_ids, dtype=torch.bool)
     ids = torch.tensor(vision_token_ids(model), device=input_ids.device)
     return torch.isin(input_ids, ids)
 
@@ -158,7 +171,7 @@ def load(
     trust_remote_code: bool = False,
     revision: str | None = None,
 ) -> tuple[Any, Any]:
-    """Load a vision-language model and its processor, ready for use.
+    """Load a vision-language model and its processor, or a text-only model and its tokenizer.
 
     Parameters
     ----------
@@ -177,15 +190,22 @@ def load(
     -------
     model : PreTrainedModel
         In evaluation mode.
-    processor : ProcessorMixin
+    processor : ProcessorMixin, or PreTrainedTokenizer for a text-only model
+        A tokenizer without a padding token gets its end token for one.
 
     Raises
     ------
     VLMError
-        For a missing folder, a text-only model, an unsupported architecture, unreadable files.
+        For a missing folder, an unsupported architecture, unreadable files.
     """
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        AutoTokenizer,
+    )
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
@@ -212,31 +232,33 @@ def load(
     except failures as error:
         raise VLMError(f"cannot read the config of {name}: {_first_line(error)}") from error
     kind = str(config.model_type)
-    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and not trust_remote_code:
-        if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-            raise VLMError(
-                f"{name} is a text-only model ({kind!r}); this package needs a vision-language "
-                f"model, e.g. of the families {', '.join(families.names())}."
-            )
-        raise _unsupported(kind, "transformers has no image-and-text generation model for it")
+    sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    reads = not sees and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if not (sees or reads or trust_remote_code):
+        raise unsupported(kind, "transformers has no image-and-text generation model for it")
+    kind_of_model = AutoModelForCausalLM if reads else AutoModelForImageTextToText
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            name, dtype=dtype, device_map=device_map, **common
-        )
+        model = kind_of_model.from_pretrained(name, dtype=dtype, device_map=device_map, **common)
     except failures as error:
         raise VLMError(f"cannot load the model {name}: {_first_line(error)}") from error
+    what, auto = ("tokenizer", AutoTokenizer) if reads else ("processor", AutoProcessor)
     try:
-        processor = AutoProcessor.from_pretrained(name, **common)
+        processor = auto.from_pretrained(name, **common)
     except failures as error:
-        raise VLMError(f"cannot load the processor of {name}: {_first_line(error)}") from error
-    if not hasattr(processor, "image_processor"):
+        raise VLMError(f"cannot load the {what} of {name}: {_first_line(error)}") from error
+    if not (reads or hasattr(processor, "image_processor")):
         raise VLMError(
             f"the processor of {name} takes no images; save the model's own processor "
             "(tokenizer and image processor) beside it."
         )
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if tokenizer.pad_token is None:
+        # What stands at padding is masked; many language models come without a token for it.
+        tokenizer.pad_token = tokenizer.eos_token
     model.eval()
     decoder_layers(model)
-    vision_token_ids(model)
+    if not is_text_only(model):
+        vision_token_ids(model)
     return model, processor
 
 

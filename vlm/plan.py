@@ -127,6 +127,11 @@ class SkipPlan:
         """Whether the plan leaves the model as it is."""
         return all(self.active_vision(layer) for layer in range(self.n_layers))
 
+    @property
+    def drops_only(self) -> bool:
+        """Whether vision tokens take part in every layer that runs."""
+        return all(self.active_vision(layer) == self.runs(layer) for layer in range(self.n_layers))
+
     def describe(self) -> str:
         """Say in plain words what the plan does."""
         if self.is_noop:
@@ -148,7 +153,8 @@ class SkipPlan:
             verb = "does" if len(self.drop_layers) == 1 else "do"
             parts.append(f"{_ranges(self.drop_layers)} {verb} not run")
         text = "; ".join(parts)
-        return f"{self.n_layers} layers: {text} ({len(inside)} of {self.n_layers} layers see them)."
+        verb = "run" if self.drops_only else "see them"
+        return f"{self.n_layers} layers: {text} ({len(inside)} of {self.n_layers} layers {verb})."
 
     def check(self, model_or_n_layers: Any, model_type: str | None = None) -> None:
         """Make sure that the plan is for this model.

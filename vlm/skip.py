@@ -43,7 +43,8 @@ def skipping(
     Parameters
     ----------
     model : PreTrainedModel
-        A vision-language model of a supported family, with eager or SDPA attention.
+        A vision-language model of a supported family, with eager or SDPA attention; or a text-only
+        model of one, for plans that drop whole layers.
     plan : SkipPlan
         Made for this model's number of layers.
     vision_mask : bool tensor, shape (batch, tokens), optional
@@ -86,7 +87,7 @@ def skipping(
     if plan.is_noop and keep is None:
         yield model
         return
-    _refuse(model)
+    _refuse(model, plan, vision_mask is not None or keep is not None)
     if any(module._compiled_call_impl is not None for module in live.base_model(model).modules()):
         raise VLMError(
             "the model was compiled in place, and compiled code would not see the plan; load it "
@@ -140,14 +141,15 @@ def planned(model: Any) -> bool:
     return live.base_model(model) in _PLANNED
 
 
-def _refuse(model: Any) -> None:
+def _refuse(model: Any, plan: SkipPlan, choosing: bool) -> None:
     """Raise for what is known not to work."""
-    kind = live.model_type(model)
-    if kind not in families.names():
+    kind, text_only = live.model_type(model), live.is_text_only(model)
+    if kind not in families.names(text_only=text_only):
+        raise live.unsupported(kind, "no test has run plans on it", text_only=text_only)
+    if text_only and (choosing or not plan.drops_only):
         raise VLMError(
-            f"the architecture {kind!r} is not supported: no test has run plans on it. Supported "
-            f"families are {', '.join(families.names())}; to add one, write "
-            f"vlm/families/{kind}.py with a Family in it (docs/skipping.md shows how)."
+            f"{kind!r} is a text-only model, which has no vision tokens to hide; of a plan only "
+            "drop_layers can be applied to it."
         )
     unknown = sorted(set(_kinds(model)) - {_FULL, _SLIDING})
     if unknown:

@@ -1,7 +1,8 @@
 """Run a model over data once and save what its layers hold.
 
-MODEL is a folder or a hub id. DATA is a JSONL or parquet file with image (or images), question,
-answer and choices, or a saved Hugging Face data set. Sums over all tokens are always kept;
+MODEL is a folder or a hub id, of a vision-language or a text-only model. DATA is a JSONL or parquet
+file with image (or images), question, answer and choices, or with text; a text file with a passage
+per line; or a saved Hugging Face data set. Sums over all tokens are always kept;
 --tokens K keeps the states of K tokens per sample and kind, which the informational measures need.
 
 Examples:
@@ -43,7 +44,7 @@ __all__ = ["command"]
 
 def command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder or hub id.")],
-    data: Annotated[str, typer.Option("--data", help="JSONL, parquet or saved data set.")],
+    data: Annotated[str, typer.Option("--data", help="JSONL, parquet, text or saved data set.")],
     out: Annotated[str, typer.Option("--out", "-o", help="Folder of the store.")],
     tokens: Annotated[
         str, typer.Option("--tokens", help="States kept per sample and kind: a number or all.")

@@ -70,8 +70,9 @@ def command(
     from redundancy.run_folder import RunFolder
     from vlm import evaluate as evaluation
     from vlm.data import rows_of
-    from vlm.model import decoder_layers, load, model_type
+    from vlm.model import decoder_layers, load
     from vlm.plan import SkipPlan
+    from vlm.skip import skipping
 
     quiet_libraries()
     if plan is None and not sweep:
@@ -84,10 +85,13 @@ def command(
     given = None if plan is None else SkipPlan.load(plan)
     loaded, processor = load(model, dtype=dtype, device_map=device)
     n_layers = len(decoder_layers(loaded))
-    if given is not None:
-        given.check(n_layers, model_type(loaded))
+    planned = [] if given is None else [given]
     for kind in kinds:
-        evaluation.plans_of(kind, n_layers)  # type: ignore[arg-type]  # checked there, by name
+        planned += evaluation.plans_of(kind, n_layers)  # type: ignore[arg-type]  # checked there
+    for one in planned:
+        # What cannot be applied is refused before anything runs.
+        with skipping(loaded, one):
+            pass
     rows = list(rows_of(data))
     tasks = [str(row["task"]) for row in rows] if all("task" in row for row in rows) else None
     run_id = new_run_id()

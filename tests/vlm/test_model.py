@@ -103,7 +103,7 @@ def _no_processor(folder: Path) -> None:
     ("make", "words"),
     [
         (lambda folder: None, "holds no config.json"),
-        (_text_only, "is a text-only model"),
+        (_text_only, "cannot load the tokenizer of"),
         (_config(model_type="clip"), "'clip' is not supported.*Supported families are.*llava"),
         (_config(model_type="nonsense"), "cannot read the config"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot read the config"),

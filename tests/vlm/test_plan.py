@@ -72,7 +72,7 @@ def test_a_layer_sees_vision_unless_some_part_of_the_plan_says_otherwise(plan: S
         ),
         (
             SkipPlan(8, drop_layers=[4]),
-            "8 layers: layer 4 does not run (7 of 8 layers see them).",
+            "8 layers: layer 4 does not run (7 of 8 layers run).",
         ),
         (
             SkipPlan(8, vision_exit=0, drop_layers=(0, 7)),

@@ -2,6 +2,7 @@
 
 A file holds data, not code: a `Family` under the name ``FAMILY``. Adding a file is the whole of
 adding a family; the equivalence tests run over `names`, so it is under test the moment it exists.
+Vision-language models stand here, text-only ones in the folder ``text``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Family:
     title : str
         Its name in the literature.
     vision_tokens : tuple of str
-        Config fields with the ids of the placeholders that vision tokens replace.
+        Config fields with the ids of the placeholders that vision tokens replace; none for a
+        text-only family.
     tiny : mapping
         A config of this family with a few thousand weights, for tests.
     images : mapping of str to nested lists or shapes
@@ -44,15 +46,19 @@ class Family:
     token_types: str | None = None
 
 
-def names() -> tuple[str, ...]:
-    """List the families, by ``config.model_type``.
+def names(*, text_only: bool = False) -> tuple[str, ...]:
+    """List the families, by ``config.model_type``: vision-language ones, or text-only ones.
 
     Examples
     --------
-    >>> "llava" in names()
-    True
+    >>> "llava" in names(), "llama" in names(text_only=True)
+    (True, True)
     """
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"))
+    from vlm.families import text
+
+    folder = text.__path__ if text_only else __path__
+    found = (m.name for m in pkgutil.iter_modules(folder) if not m.ispkg)
+    return tuple(sorted(name for name in found if name[0] != "_"))
 
 
 def load(model_type: str) -> Family | None:
@@ -65,7 +71,11 @@ def load(model_type: str) -> Family | None:
     >>> load("bert") is None
     True
     """
-    if model_type not in names():
+    if model_type in names():
+        where = __name__
+    elif model_type in names(text_only=True):
+        where = f"{__name__}.text"
+    else:
         return None
-    family: Family = importlib.import_module(f"{__name__}.{model_type}").FAMILY
+    family: Family = importlib.import_module(f"{where}.{model_type}").FAMILY
     return family

@@ -1,0 +1,1 @@
+"""Text-only decoders: capture works on them, and plans that drop whole layers."""
