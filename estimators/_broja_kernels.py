@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "add_gauge",
     "assemble",
     "back_substitute",
     "compiled",
@@ -139,6 +140,20 @@ def assemble(
                 for m in range(first, last):
                     row[m] *= f
     return 0
+
+
+def add_gauge(z: IntArray, d: FloatArray, jitter: float, s: FloatArray) -> None:
+    """Add d d^T / sum(d) within the cells of each z, and the jitter, to the lower triangle of s."""
+    n = len(d)
+    total = np.zeros(z.max() + 1)
+    for i in range(n):
+        total[z[i]] += d[i]
+    for j in range(n):
+        scaled = d[j] / total[z[j]]
+        s[j, j] += jitter * d[j]
+        for i in range(j, n):
+            if z[i] == z[j]:
+                s[i, j] += d[i] * scaled
 
 
 def forward_substitute(b_ptr: IntArray, hbb: FloatArray, v: FloatArray) -> None:

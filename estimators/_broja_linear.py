@@ -15,10 +15,10 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import blas, lapack
 
 from estimators import _broja_kernels as kernels
 from estimators._broja_presolve import Program
+from estimators._lapack import cholesky, cholesky_solve, subtract_gram
 
 __all__ = ["CellMatrix", "NewtonMatrix", "PairMatrix", "newton_matrix"]
 
@@ -54,8 +54,6 @@ class CellMatrix:
         self.haa = np.zeros((n_a, n_a), order="F")
         self.hba = np.zeros((n_b, n_a))
         self.hbb = np.zeros((n_b, width))
-        order = np.argsort(program.a_z, kind="stable")
-        self.cells_of_z = np.split(order, np.flatnonzero(np.diff(program.a_z[order])) + 1)
 
     def factor(self, p: FloatArray, nu: FloatArray, c: FloatArray) -> bool:
         """See `NewtonMatrix`."""
@@ -71,20 +69,17 @@ class CellMatrix:
             return False
         s = self.haa
         d = s.diagonal().copy()
-        blas.dsyrk(-1.0, self.hba.T, beta=1.0, c=s, lower=1, overwrite_c=1)
-        for cells in self.cells_of_z:
-            # lam_z + v, mu_z - v changes nothing: fix that freedom.
-            s[np.ix_(cells, cells)] += np.outer(d[cells], d[cells] / d[cells].sum())
-        s[np.diag_indices(len(d))] += jitter * d
-        self.cholesky, info = lapack.dpotrf(s, lower=1, overwrite_a=1, clean=0)
-        return bool(info == 0)
+        subtract_gram(self.hba.T, s)
+        # lam_z + v, mu_z - v changes nothing: the gauge fixes that freedom.
+        kernels.compiled(kernels.add_gauge)(g.a_z, d, jitter, s)
+        return cholesky(s)
 
     def solve(self, ra: FloatArray, rb: FloatArray) -> tuple[FloatArray, FloatArray]:
         """See `NewtonMatrix`."""
         g = self.program
         yb = rb.copy()
         kernels.compiled(kernels.forward_substitute)(g.b_ptr, self.hbb, yb)
-        da, _ = lapack.dpotrs(self.cholesky, ra - self.hba.T @ yb, lower=1)
+        da = cholesky_solve(self.haa, ra - self.hba.T @ yb)
         db = yb - self.hba @ da
         kernels.compiled(kernels.back_substitute)(g.b_ptr, self.hbb, db)
         return da, db
@@ -135,8 +130,7 @@ class PairMatrix:
         if not np.isfinite(self.gram.diagonal()).all():
             return False
         # Row-major lower is column-major upper.
-        self.cholesky, info = lapack.dpotrf(self.gram.T, lower=0, overwrite_a=1, clean=0)
-        return bool(info == 0)
+        return cholesky(self.gram.T, lower=False)
 
     def _slices(self, ra: FloatArray, rb: FloatArray) -> tuple[FloatArray, FloatArray]:
         da, db = np.empty(self.n_a), np.empty(self.n_b)
@@ -160,7 +154,7 @@ class PairMatrix:
     def _approximate(self, ra: FloatArray, rb: FloatArray) -> tuple[FloatArray, FloatArray]:
         g = self.program
         da, db = self._slices(ra, rb)
-        y, _ = lapack.dpotrs(self.cholesky, self.root * self._along(da, db), lower=0)
+        y = cholesky_solve(self.gram.T, self.root * self._along(da, db), lower=False)
         xa, xb = self._slices(*g.to_cells(self.p * (self.root * y)[g.pair]))
         return da - xa, db - xb
 

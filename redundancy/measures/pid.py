@@ -35,6 +35,17 @@ SPEC = MeasureSpec(
     ),
 )
 
+# What of the decomposition's parameters goes into the record.
+_SHOWN = (
+    "alphabets",
+    "samples_per_cell",
+    "control",
+    "control_scheme",
+    "plug_in",
+    "quantiser",
+    "bias",
+)
+
 _UPSTREAM = Diagnostic(
     code="upstream-target",
     severity="info",
@@ -149,10 +160,7 @@ def measure(
         n_groups=None if pair.groups is None else len(np.unique(pair.groups)),
         method=f"BROJA on {pid.params['quantiser']} states, certified; bias: {pid.params['bias']}",
         ci=None if ci is None else pid.confidence("unique_x", ci),
-        params={
-            key: pid.params[key]
-            for key in ("alphabets", "samples_per_cell", "control", "plug_in", "quantiser", "bias")
-        }
+        params={key: pid.params[key] for key in _SHOWN}
         | {"n_evaluated": pid.n, "certified": pid.certified, "gap": pid.gap},
         seed=seed,
         diagnostics=notes,

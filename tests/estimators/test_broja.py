@@ -277,14 +277,28 @@ def test_units_and_representation():
     assert repr(again) == repr(bits)
 
 
-def test_many_at_once_equal_one_by_one():
+def test_many_at_once_equal_one_by_one(monkeypatch):
     problems = [random_pmf(seed)[1] for seed in range(4)]
     one_by_one = [atoms(broja_pid(p)) for p in problems]
-    together = [atoms(pid) for pid in broja_pid_many(problems, n_jobs=2)]
-    assert np.abs(np.array(together) - one_by_one).max() < 1e-9
+    for threads_up_to in (4, 1):
+        # Above the limit they are processes.
+        monkeypatch.setattr("estimators.broja._THREADS_UP_TO", threads_up_to)
+        together = [atoms(pid) for pid in broja_pid_many(problems, n_jobs=2)]
+        assert np.abs(np.array(together) - one_by_one).max() < 1e-9
     p = problems[0]
     (pair,) = broja_pid_many([(p.sum(axis=2), p.sum(axis=1))])
     assert pair.redundant == pytest.approx(one_by_one[0][0], abs=1e-9)
+
+
+def test_many_at_once_name_the_bad_one():
+    good = random_pmf(0)[1]
+    with pytest.raises(InputError, match="problem 1: p sums to 2"):
+        broja_pid_many([good, 2 * good, good])
+    with pytest.raises(InputError, match=r"problem 0: a tuple of 3"):
+        broja_pid_many([tuple(good)[:1] * 3])
+    with pytest.raises(InputError, match="tol is -1"):
+        broja_pid_many([good], tol=-1)
+    assert broja_pid_many([]) == []
 
 
 GOOD = np.full((2, 2, 2), 1 / 8)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from estimators import InputError
+from estimators._resample import group_permutations
 from estimators.broja import broja_pid
 from estimators.pid_samples import pid_from_samples
 
@@ -123,6 +124,27 @@ def test_independent_samples_fail_the_control():
     assert "control" in {d.code for d in pid.diagnostics}
     z = rng.integers(3, size=4000)
     assert "control" not in {d.code for d in pid_from_samples(z, z, z).diagnostics}
+
+
+@pytest.mark.parametrize("target", ["of the position", "of the image"])
+def test_the_control_finds_nothing_whatever_the_target_hangs_on(target):
+    """Exchanging whole images leaves a target of the position as it is: that control was void."""
+    rng = np.random.default_rng(0)
+    image, position = np.divmod(np.arange(12_000), 12)
+    if target == "of the position":
+        z = position // 6
+        scheme = "labels turned within groups"
+    else:
+        z = rng.integers(2, size=1000)[image]
+        scheme = "groups exchanged"
+    x, y = (np.where(rng.random(12_000) < 0.1, 1 - z, z) for _ in range(2))
+    pid = pid_from_samples(z, x, y, groups=image)
+    assert pid.redundant > 0.3
+    assert pid.params["control_scheme"] == scheme
+    assert max(pid.params["control"].values()) < 0.01
+    assert "control" not in {d.code for d in pid.diagnostics}
+    void = z[next(group_permutations(len(z), image, 1, seed=1))]
+    assert np.array_equal(void, z) == (target == "of the position")
 
 
 def test_prediction_sees_through_a_rotation_and_k_means_does_not():
