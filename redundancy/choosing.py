@@ -22,7 +22,7 @@ from vlm.plan import SkipPlan
 if TYPE_CHECKING:
     from vlm.evaluate import Evaluation
 
-__all__ = ["Choice", "candidates", "certify", "readings"]
+__all__ = ["Choice", "candidates", "certify", "readings", "sequences"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +190,7 @@ def certify(
     full = run()
     tried: dict[SkipPlan, Evaluation] = {}
     certificates: list[risk.RiskCertificate] = []
-    chains = _chains(plans)
+    chains = sequences(plans)
     done = 0
     for chain in chains:
         losses: dict[str, NDArray[np.float64]] = {}
@@ -250,8 +250,8 @@ def _name(plan: SkipPlan) -> str:
     return plan.describe().rstrip(".")
 
 
-def _chains(plans: Sequence[SkipPlan]) -> list[list[SkipPlan]]:
-    """Group plans by their kind, in order of first appearance."""
+def sequences(plans: Sequence[SkipPlan]) -> list[list[SkipPlan]]:
+    """Group plans by their kind, in order of first appearance: each is tested on its own."""
     chains: dict[object, list[SkipPlan]] = {}
     for plan in plans:
         chains.setdefault((plan.evidence or {}).get("kind"), []).append(plan)

@@ -21,6 +21,7 @@ _RECORD = "record.json"
 _PAIRS = "pairs.jsonl"
 # What may stand in a folder that --fresh empties: our own files, nothing of the user's.
 _OURS = {_RECORD, _PAIRS, "report.html", "results.csv", "plan.json", "acts", "data"}
+_OURS |= {"validation.json", "studies", "stores"}
 
 
 class RunFolder:

@@ -18,6 +18,7 @@ from redundancy.cli import (
     probe,
     report,
     skip,
+    validate,
 )
 from redundancy.cli._guarded import guarded
 
@@ -52,7 +53,19 @@ def root(
 
 _MODULES = {
     module.__name__.rpartition(".")[2]: module
-    for module in (demo, extract, estimate, probe, plan, skip, report, crosscheck, ls, doctor)
+    for module in (
+        demo,
+        extract,
+        estimate,
+        probe,
+        plan,
+        skip,
+        validate,
+        report,
+        crosscheck,
+        ls,
+        doctor,
+    )
 }
 for _name, _module in _MODULES.items():
     app.command(_name, help=_module.__doc__)(guarded(_module.command))

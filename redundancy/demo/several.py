@@ -14,12 +14,27 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from estimators import InputError
+from redundancy.demo.model import checkpoint
+from redundancy.demo.scenes import rows
 from redundancy.demo.stages import Recipe
 from redundancy.demo.train import CUT_DOWN, QUICK, train, train_shared_tower
 
-__all__ = ["RECIPES", "Member", "main", "members", "train_several"]
+__all__ = [
+    "IMAGES",
+    "RECIPES",
+    "Member",
+    "describe",
+    "main",
+    "members",
+    "questions",
+    "train_several",
+]
+
+IMAGES = 500
+"""Images that a model is tested on, and five times as many as its layers are read on."""
 
 RECIPES = ("pretrained", "scratch")
 """With and without a decoder that learned the questions in words before it saw images."""
@@ -104,6 +119,56 @@ def train_several(
         )
         partial.rename(folder)
     return [root / member.name for member in wanted]
+
+
+def describe(path: str | Path | None) -> dict[str, Any]:
+    """What is known of a model before it is loaded; None is the bundled one.
+
+    Returns
+    -------
+    dict
+        ``name``, ``path``, and for models of `train` their ``seed``, ``recipe`` and ``cluster``
+        (what models of one seed share).
+    """
+    from redundancy._files import read_json
+
+    folder = checkpoint() if path is None else Path(path)
+    name = "bundled" if path is None else folder.name or str(path).replace("/", "-")
+    known: dict[str, Any] = {"name": name, "path": str(path if path is not None else folder)}
+    metrics = folder / "metrics.json"
+    if metrics.is_file():
+        found = read_json(metrics)
+        if isinstance(found, dict) and "recipe" in found and "seed" in found:
+            known |= {
+                "seed": found["seed"],
+                "cluster": f"seed {found['seed']}",
+                "recipe": found["recipe"],
+            }
+    return known
+
+
+def questions(
+    known: dict[str, Any], *, images: int | None = None, seed: int = 0
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Held-out scenes to read a model's layers on, and others, one question each, to test on.
+
+    Raises
+    ------
+    InputError
+        For a model that was not trained on such scenes: it would answer at random.
+    """
+    if "recipe" not in known:
+        raise InputError(
+            f"{known['name']} was not trained on the bundled model's scenes; give its questions "
+            "with --data"
+        )
+    n = IMAGES if images is None else images
+    if n < 40:
+        raise InputError(f"{n} images are too few to tell layers apart; give at least 40")
+    # Seeds that neither the published figures nor the demonstration draw with.
+    measured = list(rows("held_out", max(20, n // 5), seed=10_000 + 2 * seed))
+    asked = rows("held_out", n, seed=10_001 + 2 * seed)
+    return measured, [row for i, row in enumerate(asked) if i % 5 == i // 5 % 5]
 
 
 def _silent(line: str) -> None:

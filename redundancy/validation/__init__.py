@@ -1,0 +1,1 @@
+"""Do the measures predict what skipping costs? Rank correlations, controls and plain failures."""
