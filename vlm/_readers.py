@@ -9,7 +9,7 @@ from typing import Any
 
 from vlm._errors import VLMError
 
-__all__ = ["count_rows", "dataset_rows", "json_rows", "parquet_rows", "text_rows"]
+__all__ = ["count_rows", "dataset_rows", "json_rows", "live_rows", "parquet_rows", "text_rows"]
 
 
 def json_rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -65,14 +65,21 @@ def dataset_rows(path: Path) -> Iterator[tuple[str, Any]]:
             f"{path} holds the splits {', '.join(data)}; name one of them, e.g. "
             f"{path / next(iter(data))}."
         )
-    for name, feature in data.features.items():
+    yield from live_rows(data, f"{path.name}, row")
+
+
+def live_rows(data: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Rows of a ``datasets.Dataset`` (or an iterable one whose features are known)."""
+    import datasets
+
+    for name, feature in (data.features or {}).items():
         # Encoded bytes are handed on, so that nothing is decoded before it is needed.
         if isinstance(feature, datasets.Image):
             data = data.cast_column(name, datasets.Image(decode=False))
         elif isinstance(getattr(feature, "feature", None), datasets.Image):
             data = data.cast_column(name, datasets.List(datasets.Image(decode=False)))
     for number, record in enumerate(data, start=1):
-        yield f"{path.name}, row {number}", record
+        yield f"{where} {number}", record
 
 
 def count_rows(data: str | Path | Iterable[Mapping[str, Any]]) -> int | None:

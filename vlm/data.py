@@ -11,7 +11,7 @@ from typing import Any
 
 from vlm._errors import VLMError
 from vlm._images import MAX_FILE_BYTES, MAX_PIXELS, LazyImages
-from vlm._readers import count_rows, dataset_rows, json_rows, parquet_rows, text_rows
+from vlm._readers import count_rows, dataset_rows, json_rows, live_rows, parquet_rows, text_rows
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -180,6 +180,8 @@ def rows_of(data: str | Path | Iterable[Mapping[str, Any]]) -> Iterator[dict[str
     """
     if isinstance(data, str | Path):
         return read_rows(data)
+    if hasattr(data, "cast_column"):  # a data set of the datasets library
+        return _checked(live_rows(data, "row"), Path())
     return _checked(((f"row {i}", row) for i, row in enumerate(data)), Path())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm._errors import VLMError
+from vlm._evaluation import Evaluation
 from vlm._questions import ask
 from vlm.data import PreparedRow, is_correct, prepare, rows_of
 from vlm.flops import kv_bytes, prefill_flops
+from vlm.keep import Counted, Rule
 from vlm.model import decoder_layers, model_type, text_config
 from vlm.plan import SkipPlan
 from vlm.skip import skipping
@@ -21,118 +23,7 @@ from vlm.skip import skipping
 __all__ = ["Evaluation", "Kind", "evaluate", "plans_of", "sweep"]
 
 Kind = Literal["late", "exit", "drop", "single"]
-Floats = NDArray[np.float64]
 Progress = Callable[[int, int | None], None]
-_ARRAYS = (
-    "correct",
-    "agrees",
-    "nll",
-    "n_text",
-    "n_vision",
-    "prefill_seconds",
-    "decode_seconds",
-    "decode_steps",
-    "prefill_flops",
-    "kv_bytes",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Evaluation:
-    """Answers and costs of one model under one plan, sample by sample.
-
-    Arrays have one entry per sample, in the order of the data. Samples of one group (one image,
-    say) depend on each other: an interval has to resample groups.
-
-    Parameters
-    ----------
-    plan : SkipPlan
-    ids, groups : tuple of str
-    predictions : tuple of str
-        The model's greedy answers.
-    correct : float array
-        1 if the prediction equals an accepted answer but for case and punctuation, else 0; NaN
-        where the data has no answer.
-    agrees : float array or None
-        1 if the prediction is that of the baseline, else 0; None without a baseline.
-    nll : float array
-        Negative log-likelihood of the (first accepted) answer's tokens given the prompt, in nats,
-        summed over the answer; NaN where not asked for or without an answer.
-    n_text, n_vision : int array
-        Tokens of the prompt, padding not counted.
-    prefill_seconds : float array
-        Wall time of the language model over the prompt: the batch's, divided by its rows. The
-        vision tower is not in it.
-    decode_seconds : float array
-        Wall time of the language model over the tokens of the answer, per sample alike.
-    decode_steps : int array
-        Passes of the language model after the prompt.
-    prefill_flops : float array
-        Operations of the decoder blocks over the prompt (`vlm.flops`).
-    kv_bytes : int array
-        Bytes of keys and values of the prompt, padding not counted.
-    settings : mapping
-        What `evaluate` was called with.
-    """
-
-    plan: SkipPlan
-    ids: tuple[str, ...]
-    groups: tuple[str, ...]
-    predictions: tuple[str, ...]
-    correct: Floats
-    agrees: Floats | None
-    nll: Floats
-    n_text: NDArray[np.int64]
-    n_vision: NDArray[np.int64]
-    prefill_seconds: Floats
-    decode_seconds: Floats
-    decode_steps: NDArray[np.int64]
-    prefill_flops: Floats
-    kv_bytes: NDArray[np.int64]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of correct answers among samples that have one; None if none has."""
-        return _mean(self.correct)
-
-    @property
-    def agreement(self) -> float | None:
-        """Share of samples answered as the baseline does; None without a baseline."""
-        return None if self.agrees is None else _mean(self.agrees)
-
-    def summary(self) -> dict[str, Any]:
-        """Totals and means as plain JSON data, without intervals."""
-        steps = int(self.decode_steps.sum())
-        decode = float(self.decode_seconds.sum())
-        return {
-            "plan": self.plan.to_json(),
-            "n": len(self),
-            "n_groups": len(set(self.groups)),
-            "accuracy": self.accuracy,
-            "agreement": self.agreement,
-            "nll": _mean(self.nll),
-            "prefill_seconds": float(self.prefill_seconds.sum()),
-            "decode_seconds": decode,
-            "decode_seconds_per_token": decode / steps if steps else None,
-            "prefill_flops": float(self.prefill_flops.sum()),
-            "kv_bytes": int(self.kv_bytes.sum()),
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything as plain JSON data; NaN becomes None."""
-        columns: dict[str, Any] = {}
-        for name in ("ids", "groups", "predictions"):
-            columns[name] = list(getattr(self, name))
-        for name in _ARRAYS:
-            array = getattr(self, name)
-            columns[name] = (
-                None if array is None else [None if x != x else x for x in array.tolist()]
-            )
-        return {**self.summary(), "settings": dict(self.settings), "samples": columns}
 
 
 def evaluate(
@@ -141,6 +32,7 @@ def evaluate(
     data: str | Path | Iterable[Mapping[str, Any]],
     plan: SkipPlan | None = None,
     *,
+    keep: Rule | None = None,
     baseline: Evaluation | None = None,
     batch_size: int = 16,
     max_new_tokens: int = 16,
@@ -164,6 +56,10 @@ def evaluate(
         ``choices``, ``id`` and ``group`` (see `vlm.data.read_rows`).
     plan : SkipPlan, optional
         None: the model as it is.
+    keep : callable, optional
+        Chooses at run time which vision tokens take part, on top of the plan (see `vlm.keep`).
+        Operations and bytes are then those of the tokens that did; what the rule itself computes
+        is in the times, not in the operations.
     baseline : Evaluation, optional
         A run of the same samples, e.g. without a plan, to compare predictions with.
     batch_size : int
@@ -200,8 +96,14 @@ def evaluate(
         batches,
         plan,
         baseline,
-        {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "nll": nll},
+        {
+            "batch_size": batch_size,
+            "max_new_tokens": max_new_tokens,
+            "nll": nll,
+            "keep": None if keep is None else getattr(keep, "__qualname__", repr(keep)),
+        },
         progress,
+        keep=keep,
     )
 
 
@@ -346,6 +248,7 @@ def _evaluate(
     settings: Mapping[str, Any],
     progress: Progress | None,
     *,
+    keep: Rule | None = None,
     warm: bool = True,
 ) -> Evaluation:
     import torch
@@ -354,19 +257,21 @@ def _evaluate(
         raise VLMError(f"max_new_tokens is {settings['max_new_tokens']}; it must be at least 1.")
     parts: list[dict[str, Any]] = []
     done = 0
-    with skipping(model, plan), torch.inference_mode():
+    rule = None if keep is None else Counted(keep)
+    with skipping(model, plan, keep=rule), torch.inference_mode():
         for inputs, info in batches:
-            parts.append(
-                ask(
-                    model,
-                    processor,
-                    inputs,
-                    info,
-                    max_new_tokens=settings["max_new_tokens"],
-                    nll=settings["nll"],
-                    warm=warm and not parts,
-                )
+            part = ask(
+                model,
+                processor,
+                inputs,
+                info,
+                max_new_tokens=settings["max_new_tokens"],
+                nll=settings["nll"],
+                warm=warm and not parts,
             )
+            if rule is not None:
+                part["kept"] = _took_part(rule, plan.n_layers, len(info))
+            parts.append(part)
             done += len(info)
             if progress is not None:
                 progress(done, None)
@@ -380,6 +285,7 @@ def _evaluate(
         return tuple(text for part in parts for text in part[name])
 
     n_text, n_vision = column("n_text"), column("n_vision")
+    kept = None if keep is None else column("kept")
     config = text_config(model)
     itemsize = torch.empty((), dtype=model.dtype).element_size()
     result = Evaluation(
@@ -395,11 +301,20 @@ def _evaluate(
         prefill_seconds=column("prefill_seconds"),
         decode_seconds=column("decode_seconds"),
         decode_steps=column("decode_steps"),
-        prefill_flops=prefill_flops(config, n_text, n_vision, plan),
-        kv_bytes=kv_bytes(config, n_text, n_vision, plan, itemsize=itemsize),
+        prefill_flops=prefill_flops(config, n_text, n_vision, plan, kept=kept),
+        kv_bytes=kv_bytes(config, n_text, n_vision, plan, itemsize=itemsize, kept=kept),
         settings=dict(settings),
     )
     return result if baseline is None else _against(result, baseline, plan)
+
+
+def _took_part(rule: Counted, n_layers: int, rows: int) -> NDArray[np.int64]:
+    """Vision tokens of each row that took part in each layer, shape (rows, layers)."""
+    found = np.zeros((rows, n_layers), dtype=np.int64)
+    for layer, counts in rule.counts.items():
+        found[:, layer] = counts.cpu().numpy()
+    rule.counts.clear()
+    return found
 
 
 def _against(run: Evaluation, baseline: Evaluation, plan: SkipPlan) -> Evaluation:
@@ -414,8 +329,3 @@ def _against(run: Evaluation, baseline: Evaluation, plan: SkipPlan) -> Evaluatio
         for said, before in zip(run.predictions, baseline.predictions, strict=True)
     ]
     return replace(run, plan=plan, agrees=np.array(agrees))
-
-
-def _mean(values: Floats) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else None

@@ -56,17 +56,35 @@ def _tokens(n_text: ArrayLike, n_vision: ArrayLike) -> tuple[Floats, Floats]:
     return text, vision
 
 
-def _layers(n_layers: int, plan: SkipPlan | None) -> tuple[int, int]:
-    """Number of layers that run on all tokens, and on text alone."""
+def _seen(n_layers: int, vision: Floats, plan: SkipPlan | None, kept: ArrayLike | None) -> Floats:
+    """Vision tokens that take part in each layer that runs: shape (..., layers that run)."""
+    if plan is not None:
+        plan.check(n_layers)
+    if kept is None:
+        seen = np.repeat(vision[..., None], n_layers, axis=-1)
+    else:
+        seen = np.array(kept, dtype=np.float64)
+        if seen.shape != (*vision.shape, n_layers) or (seen < 0).any():
+            raise VLMError(
+                f"kept has shape {seen.shape}; a number of vision tokens per prompt and layer is "
+                f"needed, shape {(*vision.shape, n_layers)}."
+            )
+        if (seen > vision[..., None]).any():
+            raise VLMError("kept names more vision tokens than there are.")
     if plan is None:
-        return n_layers, 0
-    plan.check(n_layers)
-    everything = sum(map(plan.active_vision, range(n_layers)))
-    return everything, sum(map(plan.runs, range(n_layers))) - everything
+        return seen
+    shows = np.array([plan.active_vision(layer) for layer in range(n_layers)])
+    runs = np.array([plan.runs(layer) for layer in range(n_layers)])
+    return np.asarray((seen * shows)[..., runs])
 
 
 def prefill_flops(
-    config: Any, n_text: ArrayLike, n_vision: ArrayLike, plan: SkipPlan | None = None
+    config: Any,
+    n_text: ArrayLike,
+    n_vision: ArrayLike,
+    plan: SkipPlan | None = None,
+    *,
+    kept: ArrayLike | None = None,
 ) -> Any:
     """Floating-point operations of the decoder blocks over a prompt.
 
@@ -78,6 +96,9 @@ def prefill_flops(
         Tokens of the prompt (of each prompt), padding not counted.
     plan : SkipPlan, optional
         None: the whole model.
+    kept : int array, shape (..., layers), optional
+        Vision tokens that a rule let take part in each layer (see `vlm.keep`), on top of the plan;
+        all by default. What the rule itself computes is not counted.
 
     Returns
     -------
@@ -98,13 +119,9 @@ def prefill_flops(
     """
     n_layers, hidden, query, key, inner = _shape(config)
     text, vision = _tokens(n_text, n_vision)
-    full, alone = _layers(n_layers, plan)
-
-    def block(n: Floats) -> Floats:
-        linear = 2.0 * n * hidden * (2 * query + 2 * key + 3 * inner)
-        return np.asarray(linear + 2.0 * query * n * (n + 1.0))
-
-    return _scalar(full * block(text + vision) + alone * block(text))
+    n = text[..., None] + _seen(n_layers, vision, plan, kept)
+    linear = 2.0 * n * hidden * (2 * query + 2 * key + 3 * inner)
+    return _scalar(np.asarray((linear + 2.0 * query * n * (n + 1.0)).sum(axis=-1)))
 
 
 def decode_flops(
@@ -113,12 +130,14 @@ def decode_flops(
     n_vision: ArrayLike,
     n_new: int,
     plan: SkipPlan | None = None,
+    *,
+    kept: ArrayLike | None = None,
 ) -> Any:
     """Floating-point operations of the decoder blocks for new tokens after a prompt.
 
     Parameters
     ----------
-    config, n_text, n_vision, plan
+    config, n_text, n_vision, plan, kept
         As for `prefill_flops`.
     n_new : int
         Tokens passed through the blocks one by one, with a cache. The last token of an answer is
@@ -130,13 +149,10 @@ def decode_flops(
     """
     n_layers, hidden, query, key, inner = _shape(config)
     text, vision = _tokens(n_text, n_vision)
-    full, alone = _layers(n_layers, plan)
-
-    def block(past: Floats) -> Floats:
-        linear = 2.0 * n_new * hidden * (2 * query + 2 * key + 3 * inner)
-        return np.asarray(linear + 4.0 * query * (n_new * past + n_new * (n_new + 1) / 2.0))
-
-    return _scalar(full * block(text + vision) + alone * block(text))
+    past = text[..., None] + _seen(n_layers, vision, plan, kept)
+    linear = 2.0 * n_new * hidden * (2 * query + 2 * key + 3 * inner)
+    each = linear + 4.0 * query * (n_new * past + n_new * (n_new + 1) / 2.0)
+    return _scalar(np.asarray(each.sum(axis=-1)))
 
 
 def kv_bytes(
@@ -146,12 +162,13 @@ def kv_bytes(
     plan: SkipPlan | None = None,
     *,
     itemsize: int = 2,
+    kept: ArrayLike | None = None,
 ) -> Any:
     """Bytes of the keys and values that a prompt leaves in the cache.
 
     Parameters
     ----------
-    config, n_text, n_vision, plan
+    config, n_text, n_vision, plan, kept
         As for `prefill_flops`; new tokens of an answer count as text.
     itemsize : int
         Bytes per number: 2 for float16 and bfloat16.
@@ -170,8 +187,8 @@ def kv_bytes(
     """
     n_layers, _, _, key, _ = _shape(config)
     text, vision = _tokens(n_text, n_vision)
-    full, alone = _layers(n_layers, plan)
-    total = 2 * key * itemsize * (full * (text + vision) + alone * text)
+    stored = text[..., None] + _seen(n_layers, vision, plan, kept)
+    total = np.asarray(2 * key * itemsize * stored.sum(axis=-1))
     return int(total) if total.ndim == 0 else total.astype(np.int64)
 
 

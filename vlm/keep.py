@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vlm._errors import VLMError
 
-__all__ = ["Rule", "Step", "cosine_distance", "settled", "strongest"]
+__all__ = ["Counted", "Rule", "Step", "cosine_distance", "settled", "strongest"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +62,25 @@ def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     return 1.0 - torch.cosine_similarity(a.float(), b.float(), dim=-1)
 
 
+class Counted:
+    """A rule that remembers how many vision tokens it let take part, per row and layer.
+
+    Parameters
+    ----------
+    rule : callable
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self.counts: dict[int, Tensor] = {}
+
+    def __call__(self, step: Step) -> Tensor:
+        took = self._rule(step)
+        if took.shape == step.vision.shape and took.dtype == torch.bool:
+            self.counts[step.layer] = (took & step.vision).sum(dim=1)
+        return took
+
+
 def settled(threshold: float, *, patience: int = 1) -> Rule:
     """Make the rule that a vision token sits out once a layer has hardly turned it.
 
@@ -97,6 +116,7 @@ def settled(threshold: float, *, patience: int = 1) -> Rule:
             return step.took_part
         return step.took_part & (cosine_distance(step.hidden, step.before) >= threshold)
 
+    rule.__qualname__ = f"settled({threshold!r}, patience={patience!r})"
     return rule
 
 
@@ -131,4 +151,5 @@ def strongest(share: float, *, layer: int, score: Callable[[Step], Tensor] | Non
         rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         return step.vision & (rank < (share * step.vision.sum(dim=1, keepdim=True)).round())
 
+    rule.__qualname__ = f"strongest({share!r}, layer={layer!r})"
     return rule

@@ -14,7 +14,9 @@ from vlm._errors import VLMError
 from vlm.cache import cache_bytes
 from vlm.data import prepare
 from vlm.evaluate import evaluate, plans_of, sweep
-from vlm.model import load
+from vlm.flops import prefill_flops
+from vlm.keep import strongest
+from vlm.model import load, text_config
 from vlm.plan import SkipPlan
 from vlm.skip import skipping
 
@@ -161,3 +163,32 @@ def test_no_rows_and_training_mode_are_refused(
             evaluate(*tiny, rows)
     finally:
         tiny[0].eval()
+
+
+def test_a_rule_is_evaluated_on_top_of_a_plan(
+    tiny: tuple[Any, Any], rows: list[dict[str, Any]]
+) -> None:
+    """Bytes are those of the cache the rule leaves, operations those of the tokens it let in."""
+    model, processor = tiny
+    whole = evaluate(*tiny, rows, LATE, nll=False, max_new_tokens=2)
+    everything = evaluate(*tiny, rows, LATE, keep=lambda step: step.vision, nll=False)
+    np.testing.assert_array_equal(everything.kv_bytes, whole.kv_bytes)
+    np.testing.assert_array_equal(everything.prefill_flops, whole.prefill_flops)
+    rule = strongest(1 / 3, layer=3)
+    found = evaluate(*tiny, rows, LATE, keep=rule, baseline=whole, max_new_tokens=2)
+    assert found.settings["keep"] == "strongest(0.3333333333333333, layer=3)"
+    assert whole.settings["keep"] is None
+    config = text_config(model)
+    for row in range(len(rows)):
+        inputs, _ = prepare(processor, rows[row : row + 1])
+        with torch.no_grad(), skipping(model, LATE, keep=rule):
+            held = cache_bytes(model(**inputs, use_cache=True).past_key_values)
+        assert found.kv_bytes[row] == held
+        n = int(found.n_vision[row])
+        kept = [0, 0, n, round(n / 3)]
+        expected = prefill_flops(config, found.n_text[row], n, kept=kept)
+        assert found.prefill_flops[row] == expected
+    assert (found.kv_bytes[found.n_vision > 0] < whole.kv_bytes[found.n_vision > 0]).all()
+    assert found.agreement is not None
+    alone = evaluate(*tiny, rows, keep=rule, nll=False, max_new_tokens=2, batch_size=2)
+    assert (alone.kv_bytes >= found.kv_bytes).all()

@@ -111,3 +111,16 @@ def test_experts_are_refused() -> None:
 
     with pytest.raises(VLMError, match="experts"):
         prefill_flops(MixtralConfig(), 1, 0)
+
+
+def test_tokens_that_a_rule_keeps_count_instead_of_all() -> None:
+    plan = SkipPlan(32, vision_exit=16, drop_layers=(3,))
+    kept = np.full(32, 288)
+    half = prefill_flops(LLAVA, 64, 576, plan, kept=kept)
+    assert half == pytest.approx(prefill_flops(LLAVA, 64, 288, plan))
+    assert kv_bytes(LLAVA, 64, 576, plan, kept=kept) == kv_bytes(LLAVA, 64, 288, plan)
+    assert decode_flops(LLAVA, 64, 576, 3, plan, kept=kept) == decode_flops(LLAVA, 64, 288, 3, plan)
+    with pytest.raises(VLMError, match=r"kept has shape \(31,\); .* shape \(32,\)"):
+        prefill_flops(LLAVA, 64, 576, kept=kept[1:])
+    with pytest.raises(VLMError, match="more vision tokens than there are"):
+        prefill_flops(LLAVA, 64, 200, kept=kept)
