@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from estimators import Diagnostic, Estimate, InputError
+from estimators import Diagnostic, Estimate
 from redundancy import registry
+from redundancy._memory import parse_bytes
+from redundancy._tasks import Key, Task, in_chains, jobs_for, jobs_within, parse_layers, plan_tasks
 from redundancy.certify import verdicts
 from redundancy.engine import default_jobs, submit
 from redundancy.measures._spec import MeasureSpec, Reading
 from redundancy.pairs import LayerPair
 from redundancy.results import PairResult, Results
 from redundancy.store import ActivationStore, open_source
+from redundancy.store._datasets import is_dataset
 
 if TYPE_CHECKING:
     from redundancy.record import RunRecord
 
 __all__ = ["Key", "Task", "estimate", "parse_layers", "plan_tasks"]
-
-Key = tuple[str, str, int, int]
-"""Measure, modality, lower layer, upper layer: what names a result within a run."""
-
-# Below this many state values in all, starting worker processes costs more than it saves.
-_WORTH_PROCESSES = 2e8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One measure on one pair; a stored pair travels as the store's path, not as arrays."""
-
-    measure: str
-    modality: str
-    lower: int
-    upper: int
-    threshold: float | None
-    ci: float | None
-    seed: int
-    options: Mapping[str, Any]
-    source: str | ActivationStore
-
-    @property
-    def key(self) -> Key:
-        """What names this task's result within a run."""
-        return (self.measure, self.modality, self.lower, self.upper)
 
 
 def estimate(
@@ -63,6 +39,7 @@ def estimate(
     seed: int = 0,
     engine: str = "local",
     jobs: int | None = None,
+    memory: str | int | None = None,
     done: Mapping[Key, PairResult] | None = None,
     on_result: Callable[[PairResult, int, int], None] | None = None,
     record: RunRecord | None = None,
@@ -72,9 +49,10 @@ def estimate(
 
     Parameters
     ----------
-    source : ActivationStore, mapping of layer to array, or path
-        Where the states are: a store, ``{layer: array of shape (n, d)}``, or the path of a store or
-        of an ``.npz``, ``.npy`` or ``.safetensors`` file.
+    source : ActivationStore, mapping of layer to array, datasets.Dataset, or path
+        Where the states are: a store, ``{layer: array of shape (n, d)}``, a data set with a column
+        of vectors per layer, or the path of a store, of a saved data set, or of an ``.npz``,
+        ``.npy`` or ``.safetensors`` file.
     measure : str or sequence of str
         One or several of ``names("measures")``.
     layers : str or iterable of int, optional
@@ -94,9 +72,13 @@ def estimate(
     seed : int
         Seed of everything random.
     engine : str
-        ``"local"``, ``"dask"`` or ``"dask:tcp://host:port"``.
+        ``"local"``, ``"dask"`` or ``"ray"`` on this machine; ``"dask:tcp://host:port"`` or
+        ``"ray:host:port"`` for a cluster that is there. Results are the same to the last bit.
     jobs : int, optional
         Worker processes; by default one for small work and one per core for large.
+    memory : str or int, optional
+        What all local processes together may take, e.g. ``"4GB"``: fewer work at a time where more
+        would not fit. Results do not depend on it.
     done : mapping, optional
         Results of an earlier, interrupted run; their pairs are not computed again.
     on_result : callable, optional
@@ -113,7 +95,8 @@ def estimate(
     Raises
     ------
     InputError
-        If the source cannot be read, or a measure, layer, modality or option is unknown.
+        If the source cannot be read, a measure, layer, modality or option is unknown, or a pair
+        does not fit into `memory`.
 
     Examples
     --------
@@ -143,87 +126,21 @@ def estimate(
     }
     waiting = [task for task in tasks if task.key not in finished]
     if jobs is None:
-        jobs = _jobs_for(store, waiting)
-    for outcome in submit(run_task, waiting, engine=engine, jobs=jobs):
-        task = waiting[outcome.index]
-        reading = outcome.answer or _failed(task, outcome.failure or "unknown reason")
-        result = _result(task, reading)
-        finished[task.key] = result
-        if on_result is not None:
-            on_result(result, len(finished), len(tasks))
+        jobs = jobs_for(store, waiting) if engine == "local" else default_jobs()
+    if memory is not None:
+        jobs = jobs_within(parse_bytes(memory), store, waiting, jobs)
+    waiting = in_chains(waiting, jobs)
+    try:
+        for outcome in submit(run_task, waiting, engine=engine, jobs=jobs):
+            task = waiting[outcome.index]
+            reading = outcome.answer or _failed(task, outcome.failure or "unknown reason")
+            result = _result(task, reading)
+            finished[task.key] = result
+            if on_result is not None:
+                on_result(result, len(finished), len(tasks))
+    finally:
+        _opened.cache_clear()
     return Results(with_verdicts([finished[task.key] for task in tasks], level=ci), record)
-
-
-def plan_tasks(
-    store: ActivationStore,
-    measures: Sequence[str],
-    *,
-    layers: str | Iterable[int] | None = None,
-    modality: str | None = None,
-    pairs: str | Iterable[tuple[int, int]] = "adjacent",
-    epsilon: float | None = None,
-    ci: float | None = 0.95,
-    seed: int = 0,
-    options: Mapping[str, Any] | None = None,
-) -> list[Task]:
-    """Return the tasks of a run in the order of its results; all names are checked here."""
-    chosen = _choose_layers(store, layers)
-    wanted = _choose_pairs(chosen, pairs)
-    modalities = tuple(store.modalities)
-    if modality is not None:
-        if modality not in modalities:
-            raise InputError(registry.unknown("modality", modality, modalities))
-        modalities = (modality,)
-    if ci is not None and not 0 < ci < 1:
-        raise InputError(f"ci is {ci}; a confidence level lies strictly between 0 and 1, e.g. 0.95")
-    loaded = {name: registry.load("measures", name) for name in measures}
-    accepted = {name: _options_of(module.measure) for name, module in loaded.items()}
-    for option in options or {}:
-        if not any(option in names for names in accepted.values()):
-            have = tuple(sorted(set().union(*accepted.values())))
-            what = f"option of {', '.join(measures)}"
-            raise InputError(registry.unknown(what, option, have))
-    tasks = []
-    for name in measures:
-        spec: MeasureSpec = loaded[name].SPEC
-        threshold = spec.default_threshold
-        if epsilon is not None:
-            # Definition 2: a share or a similarity is redundant above 1 - epsilon.
-            threshold = epsilon if spec.redundant_when == "below" else 1.0 - epsilon
-        check_threshold(name, spec, threshold)
-        mine = {k: v for k, v in (options or {}).items() if k in accepted[name]}
-        for mode in modalities:
-            if "attention" in spec.needs and mode != "vision" and len(modalities) > 1:
-                # Attention on the image is one number per block, whatever the tokens asked for.
-                continue
-            for lower, upper in wanted:
-                tasks.append(
-                    Task(
-                        measure=name,
-                        modality=mode,
-                        lower=lower,
-                        upper=upper,
-                        threshold=threshold,
-                        ci=ci,
-                        seed=seed,
-                        options=mine,
-                        source=store.handle if store.handle is not None else store,
-                    )
-                )
-    return tasks
-
-
-def check_threshold(name: str, spec: MeasureSpec, threshold: float | None) -> None:
-    """Raise InputError if no verdict could ever come of the threshold."""
-    if threshold is None:
-        return
-    high = {"cosine distance": 2.0, "probability": 1.0, "similarity": 1.0}.get(spec.unit)
-    # NaN compares false with everything, so it is refused here too.
-    if not threshold > 0 or (high is not None and threshold > high):
-        range_ = "above 0" if high is None else f"above 0 and at most {high:g}"
-        raise InputError(
-            f"the threshold of {name} is {threshold:g}; it must be {range_} ({spec.unit})"
-        )
 
 
 def run_task(task: Task) -> Reading:
@@ -232,17 +149,26 @@ def run_task(task: Task) -> Reading:
     spec: MeasureSpec = module.SPEC
     store = task.source
     if not isinstance(store, ActivationStore):
-        store = ActivationStore.open(store)
+        store = _opened(store, task.target, task.run)
     # Without stored sums they are made from the states, which then also tell constant input.
     states = (
         bool({"states", "target"} & set(spec.needs))
         or store.summary(task.lower, task.upper, task.modality) is None
     )
-    pair: LayerPair = store.pair(task.lower, task.upper, task.modality, states=states)
+    pair: LayerPair = store.pair(
+        task.lower, task.upper, task.modality, states=states, stream=spec.streams
+    )
     return cast(
         Reading,
         module.measure(pair, threshold=task.threshold, ci=task.ci, seed=task.seed, **task.options),
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: str, target: str | None, run: str) -> ActivationStore:
+    """The store of a run, opened once per worker: what is found out serves all its tasks."""
+    store = ActivationStore.open(path)
+    return store if target is None else store.with_target(target)
 
 
 def with_verdicts(results: Sequence[PairResult], *, level: float | None) -> list[PairResult]:
@@ -261,98 +187,12 @@ def with_verdicts(results: Sequence[PairResult], *, level: float | None) -> list
     return judged
 
 
-def parse_layers(text: str) -> list[int]:
-    """Turn ``"0-3,8"`` into ``[0, 1, 2, 3, 8]``.
-
-    Examples
-    --------
-    >>> parse_layers("0-3,8")
-    [0, 1, 2, 3, 8]
-    """
-    found: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        try:
-            low = int(first)
-            high = int(last) if dash else low
-        except ValueError:
-            raise InputError(
-                f"layers {text!r} cannot be read; write numbers and ranges such as 0-31 or 0,4,8"
-            ) from None
-        if high < low:
-            raise InputError(f"layers {text!r}: the range {part.strip()} runs backwards")
-        if high - low > 100_000:
-            raise InputError(f"layers {text!r}: no model has that many layers")
-        found.update(range(low, high + 1))
-    return sorted(found)
-
-
 def _as_store(source: ActivationStore | Mapping[Any, Any] | str | Path) -> ActivationStore:
     if isinstance(source, ActivationStore):
         return source
-    if isinstance(source, Mapping):
+    if isinstance(source, Mapping) and not is_dataset(source):  # splits by name are a mapping too
         return ActivationStore.from_arrays(source)
     return open_source(source)
-
-
-def _choose_layers(store: ActivationStore, layers: str | Iterable[int] | None) -> list[int]:
-    have = list(store.layers)
-    if layers is None:
-        return have
-    chosen = parse_layers(layers) if isinstance(layers, str) else sorted(set(layers))
-    missing = [layer for layer in chosen if layer not in have]
-    if missing:
-        raise InputError(
-            f"layer {missing[0]} is not in this source, which has layers {_ranges(have)}"
-        )
-    return chosen
-
-
-def _ranges(layers: Sequence[int]) -> str:
-    if len(layers) > 2 and list(layers) == list(range(layers[0], layers[-1] + 1)):
-        return f"{layers[0]} to {layers[-1]}"
-    return ", ".join(map(str, layers))
-
-
-def _choose_pairs(
-    layers: Sequence[int], pairs: str | Iterable[tuple[int, int]]
-) -> list[tuple[int, int]]:
-    if len(layers) < 2:
-        raise InputError(
-            f"redundancy compares two layers, and only layer {_ranges(layers)} was given; name at "
-            "least two"
-        )
-    if isinstance(pairs, str):
-        kinds = {
-            "adjacent": lambda: list(itertools.pairwise(layers)),
-            "first": lambda: [(layers[0], layer) for layer in layers[1:]],
-            "all": lambda: [(a, b) for i, a in enumerate(layers) for b in layers[i + 1 :]],
-        }
-        if pairs not in kinds:
-            raise InputError(registry.unknown("choice of pairs", pairs, tuple(kinds)))
-        return kinds[pairs]()
-    chosen = [(int(a), int(b)) for a, b in pairs]
-    for a, b in chosen:
-        if a not in layers or b not in layers or a >= b:
-            raise InputError(
-                f"the pair ({a}, {b}) is not two layers, lower first, out of {_ranges(layers)}"
-            )
-    return chosen
-
-
-def _options_of(function: Callable[..., Any]) -> frozenset[str]:
-    own = {"threshold", "ci", "seed"}
-    parameters = inspect.signature(function).parameters.values()
-    return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in own)
-
-
-def _jobs_for(store: ActivationStore, tasks: Sequence[Task]) -> int:
-    heavy = {t.measure for t in tasks}
-    heavy = {m for m in heavy if "states" in registry.load("measures", m).SPEC.needs}
-    values = sum(
-        store.n_tokens(t.modality) * store.dim(t.modality) for t in tasks if t.measure in heavy
-    )
-    return default_jobs() if values >= _WORTH_PROCESSES else 1
 
 
 def _failed(task: Task, reason: str) -> Reading:

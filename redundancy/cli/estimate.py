@@ -74,9 +74,14 @@ def command(
     ci: CI = 0.95,
     unit: Unit = "nats",
     engine: Annotated[
-        str, typer.Option("--engine", help="local, dask, or dask:tcp://host:port.")
+        str,
+        typer.Option("--engine", help="local, dask, ray, dask:tcp://host:port or ray:host:port."),
     ] = "local",
     jobs: Jobs = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", help="What all processes may take, e.g. 4GB; no limit if absent."),
+    ] = None,
     seed: Seed = 0,
     out: Out = None,
     resume: Resume = False,
@@ -153,6 +158,7 @@ def command(
             seed=seed,
             engine=engine,
             jobs=jobs,
+            memory=memory,
             done=done,
             on_result=on_result,
             **options,

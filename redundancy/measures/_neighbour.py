@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from estimators import Diagnostic, Estimate, InputError
 from estimators.intervals import cluster_mean
+from redundancy._rows import take
 from redundancy.summary import cosine_distances
 
 __all__ = ["neighbour_extras", "reduce_width", "spread"]
@@ -22,14 +24,15 @@ _SWEEP_K, _SWEEP_N = (1, 3, 5, 10), 500
 
 
 def neighbour_extras(
-    lower: NDArray[np.float32],
-    upper: NDArray[np.float32],
+    lower: Any,
+    upper: Any,
     codes: NDArray[np.int64],
     *,
     mi: bool,
     seed: int,
+    kept: NDArray[np.int64] | None = None,
 ) -> dict[str, Estimate]:
-    """Mutual information, TwoNN dimension and mean cosine distance of the same tokens.
+    """Mutual information, TwoNN dimension and mean cosine distance of the rows `kept` (all).
 
     Neighbours are searched among at most 2,000 tokens, spread over as many groups as possible, in
     at most 32 principal directions of each layer: enough for a reading beside the headline, at a
@@ -37,7 +40,8 @@ def neighbour_extras(
     """
     from estimators.intrinsic import intrinsic_dimension
 
-    rho = cosine_distances(lower, upper)
+    kept = np.arange(len(lower)) if kept is None else kept
+    rho = cosine_distances(lower, upper)[kept]
     mean = cluster_mean(
         np.bincount(codes, weights=rho), np.bincount(codes), weighting="token", level=None
     )
@@ -51,8 +55,8 @@ def neighbour_extras(
         )
     }
     rows = spread(codes, seed, _TOKENS)
-    low, share_low = reduce_width(lower[rows], seed)
-    high, share_high = reduce_width(upper[rows], seed)
+    low, share_low = _reduced(lower, kept[rows], seed)
+    high, share_high = _reduced(upper, kept[rows], seed)
     params = {
         "tokens": len(rows),
         "width": [low.shape[1], high.shape[1]],
@@ -94,6 +98,16 @@ def _sweeps(
     except InputError:
         # Too few samples, or none that differ: the headline's own diagnostics say so.
         return {}
+
+
+def _reduced(x: Any, rows: NDArray[np.int64], seed: int) -> tuple[NDArray[np.float64], float]:
+    """Principal directions of some rows of a layer, found once for both of the layer's pairs."""
+    memo = getattr(x, "memo", {})
+    key = ("reduced", seed, rows.tobytes())
+    if key not in memo:
+        memo[key] = reduce_width(take(x, rows), seed)
+    found: tuple[NDArray[np.float64], float] = memo[key]
+    return found
 
 
 def _attempt(make: Callable[[], Estimate], unit: str, params: dict[str, object]) -> Estimate:

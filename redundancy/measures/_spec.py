@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, Protocol
@@ -46,6 +46,10 @@ class MeasureSpec:
         On which side of the threshold the layers are redundant.
     default_threshold : float or None
         Used where the user names none; None means that no verdict is given without a threshold.
+    streams : bool
+        Whether it goes through states block by block, so that a layer need not fit into memory.
+    working_set : callable, optional
+        ``working_set(n, d)``: bytes it takes for a pair of n tokens of width d.
     columns : tuple of Column
         Extras worth a column.
     paper : str
@@ -59,6 +63,8 @@ class MeasureSpec:
     redundant_when: Literal["below", "above"]
     default_threshold: float | None
     paper: str
+    streams: bool = False
+    working_set: Callable[[int, int], int] | None = None
     columns: tuple[Column, ...] = ()
 
 

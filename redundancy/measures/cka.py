@@ -31,6 +31,9 @@ SPEC = MeasureSpec(
     symbol="CKA",
     unit="similarity",
     needs=frozenset({"states"}),
+    streams=True,
+    # Sums of products, one block of rows of each side, and the products of rows with 20 means.
+    working_set=lambda n, d: 6 * 8 * d * d + 2**28 + 4 * 8 * 24 * n,
     redundant_when="above",
     default_threshold=None,
     paper="section 4 (there 'centralized')",
@@ -91,7 +94,7 @@ def measure(
     ----------
     Kornblith et al. (2019); Song et al. (2012), eq. (5); Murphy et al. (2024).
     """
-    from estimators.cka import cka
+    from estimators.cka import cka_pair
 
     check_level(ci)
     if threshold is not None and not 0.0 < threshold < 1.0:
@@ -103,17 +106,25 @@ def measure(
     constant = state_diagnostics(pair)
     if constant:
         return Reading(estimate=_nothing(pair, *constant))
-    x, y = (np.asarray(a, dtype=np.float64) for a in (pair.x_lower, pair.x_upper))
-    options: dict[str, Any] = {"groups": pair.groups, "seed": seed}
+    x, y = (
+        a if hasattr(a, "memo") else np.asarray(a, dtype=np.float64)
+        for a in (pair.x_lower, pair.x_upper)
+    )
+    options: dict[str, Any] = {
+        "groups": pair.groups,
+        "seed": seed,
+        "memo_x": getattr(x, "memo", None),
+        "memo_y": getattr(y, "memo", None),
+    }
     alone: tuple[Diagnostic, ...] = ()
     if pair.groups is not None and len(np.unique(pair.groups)) == 1:
         # One group has nothing to leave out; the value stands, marked, without an interval.
         alone = group_diagnostics(1, pair.n)
         options["groups"], ci = None, None
-    debiased = cka(x, y, debiased=True, ci=ci, **options).with_diagnostics(*alone)
+    debiased, biased = cka_pair(x, y, ci=ci, **options)
+    debiased = debiased.with_diagnostics(*alone)
     if debiased.ci is not None and debiased.value is not None and debiased.ci.high > 1.0:
         debiased = replace(debiased, ci=replace(debiased.ci, high=max(1.0, debiased.value)))
-    biased = cka(x, y, debiased=False, ci=None, **options)
     p_redundant = p_needed = None
     if threshold is not None and debiased.value is not None:
         p_redundant, p_needed = _p_values(debiased, threshold)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from estimators import Diagnostic, Estimate, InputError, Interval
 from estimators.intervals import ClusterMean, betting_interval, cluster_mean
-from redundancy.measures._cross_entropy import fit_conditional
-from redundancy.measures._effective import effective_size, group_codes, split_groups
-from redundancy.measures._grouped import FEW_GROUPS, check_level, p_values, state_diagnostics
+from redundancy.measures._grouped import FEW_GROUPS, check_level, p_values
 from redundancy.measures._neighbour import neighbour_extras
+from redundancy.measures._quantised import Coded, encode, fitting_bytes, tokens_of
 from redundancy.measures._spec import Column, MeasureSpec, Reading
 from redundancy.pairs import LayerPair
-from redundancy.summary import check_finite
 
 __all__ = ["SPEC", "measure"]
 
@@ -26,6 +23,8 @@ SPEC = MeasureSpec(
     symbol="H(b|a)",
     unit="nats",
     needs=frozenset({"states"}),
+    streams=True,
+    working_set=fitting_bytes,
     redundant_when="below",
     default_threshold=0.2,
     paper="Definition 4 (quantised)",
@@ -60,8 +59,8 @@ def measure(
     .. math:: H(Q_l \mid Q_{l-1}), \qquad Q_j = q(X_j / |X_j|)
 
     The quantiser q is fitted on two fifths of the groups, on the directions of both layers
-    together; the entropies are of the others, with a bias correction (Chao, Wang and Jost by
-    default).
+    together (at most 48 tokens per state); the entropies are of the others, with a bias correction
+    (Chao, Wang and Jost by default).
 
     The unquantised quantity has no meaning to compare with a threshold: for a deterministic layer
     on a full state it is 0 or minus infinity, and it changes under rescaling.
@@ -131,10 +130,10 @@ def measure(
         raise InputError(f"threshold is {threshold!r}; give nats above 0, e.g. 0.2")
     if mi not in ("route", "none"):
         raise InputError(f"mi is {mi!r}; use 'route' or 'none'")
-    tokens = _tokens(pair)
+    tokens = tokens_of(pair)
     if isinstance(tokens, Diagnostic):
         return Reading(estimate=_nothing(pair, tokens))
-    coded = _encode(tokens, n_states, method, seed)
+    coded = encode(tokens, n_states, method, seed)
     if isinstance(coded, Diagnostic):
         return Reading(estimate=_nothing(pair, coded, *tokens.notes))
     entropies = _entropies(coded, correction, ci, seed)
@@ -165,7 +164,14 @@ def measure(
     extras.update(_bounds(coded, loss, largest, ci))
     extras["n_eff"] = _plain(coded.n_eff, "tokens", len(coded.lower), "design effect of groups")
     extras.update(
-        neighbour_extras(tokens.lower, tokens.upper, tokens.codes, mi=mi != "none", seed=seed)
+        neighbour_extras(
+            tokens.lower,
+            tokens.upper,
+            tokens.codes,
+            mi=mi != "none",
+            seed=seed,
+            kept=tokens.rows,
+        )
     )
     p_redundant = p_needed = None
     if threshold is not None and ci is not None and withheld is None:
@@ -177,124 +183,7 @@ def measure(
     return Reading(estimate=headline, extras=extras, p_redundant=p_redundant, p_needed=p_needed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tokens:
-    """States with a direction in both layers, their groups, and what was left out."""
-
-    lower: NDArray[np.float32]
-    upper: NDArray[np.float32]
-    codes: NDArray[np.int64]
-    grouped: bool
-    notes: tuple[Diagnostic, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Coded:
-    """States of the evaluated part, the law fitted on the rest, and how they came about."""
-
-    lower: NDArray[np.int64]
-    upper: NDArray[np.int64]
-    codes: NDArray[np.int64]
-    law: NDArray[np.float64]
-    rule: str
-    n_states: int
-    n_fit: int
-    n_eff: float
-    grouped: bool
-
-
-def _tokens(pair: LayerPair) -> _Tokens | Diagnostic:
-    if pair.x_lower is None or pair.x_upper is None:
-        raise InputError(
-            f"layers {pair.label} carry no token states, which the informational measure needs; "
-            "extract with --tokens"
-        )
-    constant = state_diagnostics(pair)
-    if constant:
-        return constant[0]
-    if pair.x_lower.shape[1] != pair.x_upper.shape[1]:
-        raise InputError(
-            f"layers {pair.label} have widths {pair.x_lower.shape[1]} and "
-            f"{pair.x_upper.shape[1]}; a shared quantiser needs equal ones"
-        )
-    check_finite(pair.x_lower, f"layer {pair.lower}")
-    check_finite(pair.x_upper, f"layer {pair.upper}")
-    lower, upper = (np.asarray(x, dtype=np.float32) for x in (pair.x_lower, pair.x_upper))
-    defined = (np.abs(lower).max(axis=1) > 0) & (np.abs(upper).max(axis=1) > 0)
-    codes = group_codes(pair.groups, len(lower))
-    notes: tuple[Diagnostic, ...] = ()
-    if not defined.all():
-        left = int((~defined).sum())
-        note = Diagnostic(
-            code="zero-norm",
-            severity="warning" if defined.any() else "error",
-            message=(
-                f"{left:,} of {len(lower):,} tokens have a zero vector in one of the layers, which "
-                "has no direction to quantise; they are left out"
-            ),
-        )
-        if not defined.any():
-            return note
-        notes = (note,)
-        lower, upper = lower[defined], upper[defined]
-        codes = group_codes(codes[defined], int(defined.sum()))
-    return _Tokens(lower, upper, codes, pair.groups is not None, notes)
-
-
-def _encode(
-    tokens: _Tokens, n_states: int | None, method: Literal["kmeans", "pq", "signs"], seed: int
-) -> _Coded | Diagnostic:
-    from estimators.quantise import quantise
-
-    n_groups = int(tokens.codes.max()) + 1
-    if n_groups < 4:
-        return Diagnostic(
-            code="one-group" if n_groups == 1 else "few-groups",
-            severity="error",
-            message=(
-                f"the tokens come from {n_groups} group(s) (images or prompts); some fit "
-                f"the quantiser and others are evaluated: capture at least {FEW_GROUPS}"
-            ),
-        )
-    fit = split_groups(tokens.codes, seed)
-    n_fit, n_eval = int(fit.sum()), int((~fit).sum())
-    states = n_states
-    if states is None:
-        states = 2 ** int(math.log2(max(min(n_eval / 20, 256.0), 4.0)))
-    if 2 * n_fit < states:
-        return Diagnostic(
-            code="undersampled",
-            severity="error",
-            message=(
-                f"{n_fit} tokens cannot fit {states} states; save more tokens (--tokens) or use "
-                "fewer states (n_states)"
-            ),
-        )
-    rule = quantise(
-        [tokens.lower[fit], tokens.upper[fit]],
-        method,
-        n_states=states,
-        normalise="unit",
-        seed=seed,
-    )
-    lower, upper = rule.encode(tokens.lower), rule.encode(tokens.upper)
-    held = ~fit
-    codes = group_codes(tokens.codes[held], n_eval)
-    joint = lower[held] * np.int64(rule.n_states) + upper[held]
-    return _Coded(
-        lower=lower[held],
-        upper=upper[held],
-        codes=codes,
-        law=fit_conditional(lower[fit], upper[fit], rule.n_states),
-        rule=f"{method} {rule.n_states} states",
-        n_states=rule.n_states,
-        n_fit=n_fit,
-        n_eff=effective_size(joint, codes),
-        grouped=tokens.grouped,
-    )
-
-
-def _too_few(coded: _Coded) -> Diagnostic | None:
+def _too_few(coded: Coded) -> Diagnostic | None:
     occupied = len(np.unique(coded.upper))
     if occupied == 1 or coded.n_eff >= _PER_STATE * occupied:
         return None
@@ -309,7 +198,7 @@ def _too_few(coded: _Coded) -> Diagnostic | None:
 
 
 def _entropies(
-    coded: _Coded, correction: Correction, ci: float | None, seed: int
+    coded: Coded, correction: Correction, ci: float | None, seed: int
 ) -> dict[str, Estimate]:
     from estimators.discrete import conditional_entropy, discrete_entropy
 
@@ -337,7 +226,7 @@ def _entropies(
     return out
 
 
-def _losses(coded: _Coded, ci: float | None) -> tuple[ClusterMean, float]:
+def _losses(coded: Coded, ci: float | None) -> tuple[ClusterMean, float]:
     """Mean held-out loss of the fitted law, by group, and the largest possible one."""
     losses = -np.log(coded.law)
     each = losses[coded.lower, coded.upper]
@@ -349,7 +238,7 @@ def _losses(coded: _Coded, ci: float | None) -> tuple[ClusterMean, float]:
 
 
 def _bounds(
-    coded: _Coded, loss: ClusterMean, largest: float, ci: float | None
+    coded: Coded, loss: ClusterMean, largest: float, ci: float | None
 ) -> dict[str, Estimate]:
     n, n_groups = len(coded.lower), loss.n_groups
     out = {

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import InputError
+from estimators._arrays import from_dlpack
 from redundancy._files import sha256_file
 from redundancy.store._statistics import Statistics
 from redundancy.store._tensors import LazyArray
@@ -45,9 +46,7 @@ def to_numpy(value: Any, name: str) -> NDArray[Any]:
     if isinstance(value, np.ndarray):
         return value
     try:
-        array = np.asarray(value)
-        if array.dtype == object and hasattr(value, "__dlpack__"):
-            array = np.from_dlpack(value)
+        array = from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise InputError(f"{name} is not an array: {error}") from error
     return array
@@ -154,6 +153,9 @@ class ArraySource:
     def read(self, layer: int, modality: str) -> NDArray[Any]:
         array = self._arrays[modality][layer].load()
         return array.reshape(-1, array.shape[-1])
+
+    def lazy(self, layer: int, modality: str) -> NDArray[Any]:
+        return self.read(layer, modality)
 
     def target(self, modality: str) -> NDArray[Any] | None:
         return self._target.get(modality)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from estimators import InputError
 from redundancy._remote import AnyPath
+from redundancy._rows import LazyRows
+from redundancy.store._gather import expected_shape, place_rows, runs, say, whereabouts
 from redundancy.store._schema import (
     Manifest,
     SampleRow,
@@ -128,6 +130,7 @@ class DiskSource:
         self.handle = str(folder)
         self.model = self.manifest.model
         self._tokens: dict[str, tuple[list[NDArray[np.int64]], NDArray[np.int64]]] = {}
+        self._where: dict[str, tuple[NDArray[np.int32], NDArray[np.int64]]] = {}
         self._groups: NDArray[np.int64] | None = None
         self._statistics: dict[str, Statistics | None] = {}
 
@@ -302,6 +305,36 @@ class DiskSource:
     def _gather(self, name: str, modality: str) -> NDArray[Any]:
         """One array per token, put in line over all shards; a view of the file where possible."""
         rows, samples = self._token_index(modality)
+        shards, first = self._agreeing(name, modality)
+        if len(shards) == 1 and np.array_equal(rows[0], np.arange(len(samples))):
+            return shards[0].tensors().read(name)
+        out = np.empty((len(samples), *first.shape[1:]), dtype=first.numpy)
+        for shard, place in zip(shards, rows, strict=True):
+            place_rows(shard.tensors(), name, place, out)
+        return out
+
+    def lazy(self, layer: int, modality: str) -> LazyRows:
+        """States of one layer, read from the shards as they are asked for."""
+        name = f"states/{modality}/{layer}"
+        shards, first = self._agreeing(name, modality)
+        self._expect(shards[0], len(first.shape) == 2, name)
+        if modality not in self._where:
+            self._where[modality] = whereabouts(*self._token_index(modality))
+        number, local = self._where[modality]
+        width, dtype = first.shape[1], first.numpy
+
+        def read(rows: NDArray[np.int64]) -> NDArray[Any]:
+            out = np.empty((len(rows), width), dtype)
+            for begin, end in runs(number[rows], local[rows]):
+                row = int(rows[begin])
+                shards[number[row]].tensors().read_rows(name, int(local[row]), out[begin:end])
+            return out
+
+        return LazyRows((len(number), width), dtype, read)
+
+    def _agreeing(self, name: str, modality: str) -> tuple[list[_Shard], TensorInfo]:
+        """The shards that keep tokens, once it is known that their arrays fit together."""
+        rows, _ = self._token_index(modality)
         shards = self._with_tokens(modality)
         if not shards:
             raise InputError(
@@ -313,16 +346,11 @@ class DiskSource:
         for shard, info, place in zip(shards, infos, rows, strict=True):
             if info is None or (info.dtype, info.shape[1:]) != (first.dtype, first.shape[1:]):
                 raise InputError(
-                    f"{shard.path}: array {name!r} is {_say(info)}, in {shards[0].path.name} "
-                    f"{_say(first)}; they belong to different stores: move one out"
+                    f"{shard.path}: array {name!r} is {say(info)}, in {shards[0].path.name} "
+                    f"{say(first)}; they belong to different stores: move one out"
                 )
             self._expect(shard, info.shape[:1] == [len(place)], name)
-        if len(shards) == 1 and np.array_equal(rows[0], np.arange(len(samples))):
-            return shards[0].tensors().read(name)
-        out = np.empty((len(samples), *first.shape[1:]), dtype=first.numpy)
-        for shard, place in zip(shards, rows, strict=True):
-            _place(shard.tensors(), name, place, out)
-        return out
+        return shards, first
 
     def _read_statistics(self, modality: str) -> Statistics | None:
         prefix = f"statistics/{modality}/"
@@ -339,7 +367,7 @@ class DiskSource:
                     name: file.read(prefix + name, handle=handle) for name in ("n_tokens", *STACKED)
                 }
             for name, value in values.items():
-                shape = _expected_shape(name, len(layers), len(self.manifest.thresholds))
+                shape = expected_shape(name, len(layers), len(self.manifest.thresholds))
                 shape = value.shape[1:] if shape is None else shape
                 self._expect(shard, value.shape == (len(shard.places), *shape), prefix + name)
                 if name not in arrays:
@@ -352,34 +380,3 @@ class DiskSource:
             n_tokens=arrays.pop("n_tokens"),
             arrays=arrays,
         )
-
-
-def _expected_shape(name: str, layers: int, thresholds: int) -> tuple[int, ...] | None:
-    known: dict[str, tuple[int, ...]] = {
-        "n_tokens": (),
-        "n_defined": (layers, layers),
-        "rho_sum": (layers, layers),
-        "below_adjacent": (thresholds, layers - 1),
-        "below_first": (thresholds, layers - 1),
-        "sq_dist_adjacent": (layers - 1,),
-        "sq_dist_first": (layers - 1,),
-        "sq_norm": (layers,),
-    }
-    return known.get(name)
-
-
-def _say(info: Any) -> str:
-    return "missing" if info is None else f"{info.dtype} with rows of shape {info.shape[1:]}"
-
-
-def _place(file: TensorFile, name: str, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-    """Copy a shard's rows to where they belong; one read without a detour if they lie together."""
-    if not len(rows):
-        return
-    start, stop = int(rows[0]), int(rows[-1]) + 1
-    if stop - start == len(rows) and np.array_equal(rows, np.arange(start, stop)) and start >= 0:
-        file.read(name, out=out[start:stop])
-        return
-    kept = rows >= 0
-    value = file.read(name)
-    out[rows[kept]] = value if kept.all() else value[kept]

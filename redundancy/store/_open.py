@@ -5,14 +5,16 @@ from __future__ import annotations
 from estimators import InputError
 from redundancy._remote import AnyPath, RemotePath, place
 from redundancy.store._arrays import ArraySource
+from redundancy.store._datasets import saved_dataset, source_from_dataset
 from redundancy.store._disk import DiskSource
 from redundancy.store._plain import SUFFIXES, plain_source
+from redundancy.store._schema import MANIFEST
 
 __all__ = ["source_of"]
 
 
 def source_of(path: str | AnyPath, *, skip_damaged: bool = False) -> DiskSource | ArraySource:
-    """Open what a path or URL names: a store's folder, or a file with one array per layer."""
+    """Open what a path or URL names: a store, a file with one array per layer, a data set."""
     where = place(path)
     if isinstance(where, RemotePath):
         if where.suffix.lower() in SUFFIXES:
@@ -22,6 +24,9 @@ def source_of(path: str | AnyPath, *, skip_damaged: bool = False) -> DiskSource 
             )
         return DiskSource(where, skip_damaged=skip_damaged)
     if where.is_dir():
+        saved = None if (where / MANIFEST).exists() else saved_dataset(where)
+        if saved is not None:
+            return source_from_dataset(saved, str(where))
         return DiskSource(where, skip_damaged=skip_damaged)
     if not where.exists():
         raise InputError(f"there is nothing at {where}; check the path")

@@ -27,7 +27,13 @@ class PairReader(StoreReader):
         self._blocks = BlockArrays(source)
 
     def pair(
-        self, lower: int, upper: int, modality: str | None = None, *, states: bool = True
+        self,
+        lower: int,
+        upper: int,
+        modality: str | None = None,
+        *,
+        states: bool = True,
+        stream: bool = False,
     ) -> LayerPair:
         """Two layers, the same tokens.
 
@@ -40,11 +46,14 @@ class PairReader(StoreReader):
         states : bool
             Whether to read the states; without, the pair carries sums only (made from the states
             where none were stored).
+        stream : bool
+            Read the states by blocks, when they are used: see `rows`.
         """
         word = self._modality(modality)
         have = self._source.n_tokens(word) > 0
+        read = self.rows if stream else self.states
         x = [
-            self.states(layer, word) if states and have and layer in self.layers else None
+            read(layer, word) if states and have and layer in self.layers else None
             for layer in (lower, upper)
         ]
         return self._join(lower, upper, word, x[0], x[1], states=states)

@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import InputError
+from redundancy._remote import is_url
 from redundancy.store._source import Source
 from redundancy.summary import check_finite
 
 __all__ = ["StoreReader", "span"]
+
+
+_LAZY = 3
 
 
 class StoreReader:
@@ -24,6 +28,7 @@ class StoreReader:
         self._source = source
         self._sound: set[tuple[int, str]] = set()
         self._target: str | None = None
+        self._lazy: dict[tuple[int, str], Any] = {}
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -65,8 +70,15 @@ class StoreReader:
 
     @property
     def path(self) -> Path | None:
-        """Folder or file, None for arrays."""
-        return None if self._source.handle is None else Path(self._source.handle)
+        """Folder or file; None for arrays and for what is behind a URL."""
+        handle = self._source.handle
+        return None if handle is None or is_url(handle) else Path(handle)
+
+    @property
+    def address(self) -> tuple[str, str | None] | None:
+        """Path or URL, and column of the target: what another process needs to open it too."""
+        handle = self._source.handle
+        return None if handle is None else (handle, self._target)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -132,6 +144,32 @@ class StoreReader:
             check_finite(x, f"layer {layer} ({word})")
             self._sound.add((layer, word))
         return x
+
+    def rows(self, layer: int, modality: str | None = None) -> Any:
+        """States of one layer, to be read by blocks: for layers that do not fit into memory.
+
+        Returns
+        -------
+        LazyRows or ndarray, shape (n_tokens, d)
+            Indexed by slices, masks and row numbers; checked for NaN, block by block.
+
+        Raises
+        ------
+        InputError
+            As for `states`.
+        """
+        word = self._modality(modality)
+        if layer not in self.layers:
+            raise InputError(f"the store has no layer {layer}; it has {span(self.layers)}")
+        key = (layer, word)
+        if key not in self._lazy:
+            while len(self._lazy) >= _LAZY:  # the two layers of a pair, and the next
+                self._lazy.pop(next(iter(self._lazy)))
+            self._lazy[key] = self._source.lazy(layer, word)
+        if key not in self._sound:
+            check_finite(self._lazy[key], f"layer {layer} ({word})")
+            self._sound.add(key)
+        return self._lazy[key]
 
     @property
     def target(self) -> NDArray[Any] | dict[str, NDArray[Any]] | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from estimators import InputError
 from redundancy.store._arrays import source_from_arrays
 from redundancy.store._create import create_folder, save_folder
+from redundancy.store._datasets import is_dataset, source_from_dataset
 from redundancy.store._disk import DiskSource
 from redundancy.store._open import source_of
 from redundancy.store._pairs import PairReader
@@ -240,18 +241,20 @@ def _rebuild(arrays: Any, groups: Any, target: Any) -> ActivationStore:
     return ActivationStore(source_from_arrays(arrays, groups=groups, target=target))
 
 
-def open_source(path: str | Path | ActivationStore) -> ActivationStore:
-    """Open whatever holds activations: a store, or a file with one array per layer.
+def open_source(path: str | Path | ActivationStore | Any) -> ActivationStore:
+    """Open whatever holds activations: a store, a file with one array per layer, a data set.
 
     Parameters
     ----------
-    path : str, Path or ActivationStore
+    path : str, Path, ActivationStore or datasets.Dataset
         - the folder of a store, here or behind a URL that fsspec reads (``s3://...``,
           ``https://...``; `pip install 'redundancy[remote]'`);
         - ``.npz`` or ``.safetensors`` with arrays (n, d) or (samples, tokens, d) named ``0``,
           ``layer_0``, ``layers.0`` or ``hidden_0``, optionally after a modality
           (``vision/3``), and optionally ``groups`` and ``target`` (or ``vision/groups``);
-        - ``.npy`` of shape (layers, n, d) or (layers, samples, tokens, d).
+        - ``.npy`` of shape (layers, n, d) or (layers, samples, tokens, d);
+        - a Hugging Face ``Dataset``, or the folder where one was saved, with a column of vectors
+          per layer (``layer_0``, ...) and optionally ``groups`` and ``target``.
 
     Returns
     -------
@@ -264,4 +267,6 @@ def open_source(path: str | Path | ActivationStore) -> ActivationStore:
         If there is nothing of that kind, or it is damaged, or its header declares more than the
         file can hold; pickled arrays are never loaded.
     """
+    if is_dataset(path):
+        return ActivationStore(source_from_dataset(path))
     return path if isinstance(path, ActivationStore) else ActivationStore.open(path)

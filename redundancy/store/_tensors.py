@@ -197,6 +197,41 @@ class TensorFile:
             return out
         return raw.view(dtype).reshape(shape)
 
+    def read_rows(self, name: str, start: int, out: NDArray[Any]) -> None:
+        """Read the rows of a tensor from `start` on into `out`, after one check of the whole."""
+        info = self.find(name)
+        if name not in self._checked:
+            self._check_by_parts(name, info)
+        row = math.prod(info.shape[1:]) * info.numpy.itemsize
+        begin = self._start + info.data_offsets[0] + start * row
+        if begin + out.nbytes > self._start + info.data_offsets[1]:
+            raise self._damaged(f"array {name!r} has fewer rows than its file says")
+        if out.nbytes:
+            try:
+                with self.open() as file:
+                    file.seek(begin)
+                    self._fill(file, out.reshape(-1).view(np.uint8).data)
+            except OSError as error:
+                raise self._damaged(f"array {name!r} can't be read ({error})") from error
+
+    def _check_by_parts(self, name: str, info: TensorInfo) -> None:
+        """Hold a tensor against its checksum without taking memory for it."""
+        if self._crc32 is not None:
+            buffer, check = memoryview(bytearray(_CHUNK)), 0
+            left = info.data_offsets[1] - info.data_offsets[0]
+            try:
+                with self.open() as file:
+                    file.seek(self._start + info.data_offsets[0])
+                    while left:
+                        part = buffer[: min(left, _CHUNK)]
+                        self._fill(file, part)
+                        check, left = zlib.crc32(part, check), left - len(part)
+            except OSError as error:
+                raise self._damaged(f"array {name!r} can't be read ({error})") from error
+            if check != self._crc32.get(name):
+                raise self._damaged(f"array {name!r} does not match its checksum")
+        self._checked.add(name)
+
     def _fill(self, handle: Any, buffer: memoryview) -> None:
         done = 0
         while done < len(buffer):
