@@ -21,6 +21,7 @@ __all__ = [
     "check_k",
     "check_lengths",
     "check_varies",
+    "from_dlpack",
     "group_codes",
     "matrix",
     "symbols",
@@ -43,12 +44,10 @@ def to_numpy(a: Any, name: str) -> npt.NDArray[Any]:
         if str(tensor.dtype) == "torch.bfloat16":  # numpy has no bfloat16
             tensor = tensor.float()
         out = tensor.numpy()
-    elif hasattr(a, "__dlpack__") and not hasattr(a, "__array__"):
-        out = np.from_dlpack(a)
     else:
         try:
-            out = np.asarray(a)
-        except (TypeError, ValueError) as error:
+            out = from_dlpack(a) if hasattr(a, "__dlpack__") else np.asarray(a)
+        except (TypeError, ValueError, BufferError, RuntimeError) as error:
             raise InputError(
                 f"{name} cannot be read as an array ({error}); pass a numpy array, a torch tensor "
                 "or a list of rows of equal length"
@@ -61,6 +60,18 @@ def to_numpy(a: Any, name: str) -> npt.NDArray[Any]:
     if out.dtype.name in ("float16", "bfloat16"):
         out = out.astype(np.float32)
     return out
+
+
+def from_dlpack(a: Any) -> npt.NDArray[Any]:
+    """Read any array that speaks DLPack (jax, cupy, ...), copied to the host where it must be.
+
+    NumPy's own protocol comes second: it knows more dtypes (bfloat16), but arrays on an
+    accelerator refuse it.
+    """
+    try:
+        return np.from_dlpack(a, device="cpu")
+    except (TypeError, ValueError, BufferError, RuntimeError, NotImplementedError):
+        return np.asarray(a) if hasattr(a, "__array__") else np.from_dlpack(a)
 
 
 def matrix(a: Any, name: str, *, min_samples: int = 2) -> FloatArray:
