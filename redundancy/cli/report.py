@@ -1,12 +1,16 @@
-"""Write the HTML report of a run.
+"""Write the HTML report of a run, or of several runs side by side.
 
-RUN is a run's folder or its record.json. The report is one file that needs no network.
+RUN is a run's folder or its record.json. One run gives its report, written beside its record;
+several give one page that compares them (models, data sets, settings), and then --out names it.
+The report is one file that needs no network: open it, print it, send it.
 
 Examples:
 
   redundancy report runs/7f3a19c2
 
   redundancy report runs/7f3a19c2 -o report.html
+
+  redundancy report runs/coco runs/gqa runs/textvqa -o comparison.html
 """
 
 from __future__ import annotations
@@ -16,32 +20,46 @@ from typing import Annotated
 
 import typer
 
-from redundancy.cli._common import Json, Out, print_json
+from redundancy.cli._common import Json, print_json
 from redundancy.cli._guarded import say
 
 __all__ = ["command"]
 
 
 def command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder or record.json.")],
-    out: Out = None,
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Run folders or record.json files.")
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="File to write; report.html beside the one record."),
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Build the report from the record alone."""
+    """Build the report from the records alone."""
     from estimators import InputError
     from redundancy.record import read_record
+    from redundancy.report.comparison import write_comparison
     from redundancy.report.html import write_report
 
-    record = read_record(run)
-    source = Path(run)
+    records = [read_record(run) for run in runs]
+    source = Path(runs[0])
     default = source / "report.html" if source.is_dir() else source.with_name("report.html")
+    if out is None and len(runs) > 1:
+        raise InputError(
+            f"{len(runs)} runs make one comparison; name the file to write, e.g. -o comparison.html"
+        )
     target = Path(out) if out else default
     if target.is_dir():
         raise InputError(f"{target} is a folder; name the file to write, e.g. {target}/report.html")
     if not target.parent.is_dir():
         raise InputError(f"there is no folder {target.parent}; make it first")
-    write_report(record, target)
+    if len(records) == 1:
+        write_report(records[0], target)
+    else:
+        write_comparison(records, target)
     if json_:
-        print_json({"report": str(target), "bytes": target.stat().st_size})
+        size = target.stat().st_size
+        print_json({"report": str(target), "bytes": size, "runs": [r.run.id for r in records]})
     else:
         say(f"→ {target}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
-import re
 import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from redundancy.report._svg import INK, slim
 from redundancy.report.numbers import duration
 
 if TYPE_CHECKING:
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command_line", "download", "render_page", "svg"]
 
-# Drawn in this colour, replaced by the page's own: one picture serves light, dark and print.
-_INK = "#010203"
+_PACKED_ABOVE = 100_000
 
 
 def render_page(template: str, **context: Any) -> str:
@@ -50,38 +50,45 @@ def command_line(argv: Sequence[str]) -> str:
 
 
 def download(name: str, mime: str, data: bytes) -> dict[str, str]:
-    """Return a link that holds its own data, so that one file holds everything."""
+    """Return a link that holds its own data, so that one file holds everything.
+
+    Large data are packed (``.gz``): a page that carries several runs stays small enough to send.
+    """
+    if len(data) > _PACKED_ABOVE:
+        data, name, mime = gzip.compress(data, mtime=0), f"{name}.gz", "application/gzip"
     return {"name": name, "href": f"data:{mime};base64,{base64.b64encode(data).decode()}"}
 
 
-def svg(draw: Callable[..., Axes], width: float, height: float) -> Markup:
-    """Draw into an SVG that takes its ink from the page.
+def svg(draw: Callable[..., Axes], width: float = 4.5, height: float = 3.0) -> Markup:
+    """Draw into an SVG that takes ink, colours and letters from the page.
 
     Parameters
     ----------
     draw : callable
         Takes ``ax=``, as all functions of `redundancy.report.plots` do.
     width, height : float
-        Inches; the page scales the picture to its column.
+        Inches; the page scales the picture to its column. At the default width letters keep their
+        size on a telephone.
     """
     import matplotlib
 
     matplotlib.use("agg", force=False)
     from markupsafe import Markup
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     from redundancy.report import plots
 
-    with plots.style(_INK):
+    buffer = io.StringIO()
+    with plots.style(INK):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(ax=figure.add_subplot())
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # The page sets the width; ids of several pictures on one page must not meet.
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+        # Laid out and printed by hand: `savefig` would draw everything twice.
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+        figure.set_layout_engine("none")
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
     # matplotlib escapes the labels it is given, so this is markup of our own making.
-    return Markup(text)
+    return Markup(slim(buffer.getvalue(), f"{6 * width:.3g}rem"))

@@ -93,7 +93,7 @@ def record(n_pairs: int = 8):
 class Outline(HTMLParser):
     """Collects the tags, and checks that they close."""
 
-    void = frozenset({"meta", "br", "path", "use", "rect", "image", "circle", "line"})
+    void = frozenset({"meta", "link", "br", "path", "use", "rect", "image", "circle", "line"})
 
     def __init__(self) -> None:
         super().__init__()
