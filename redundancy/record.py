@@ -105,7 +105,8 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True):
     """How a model did on data, with or without a plan.
 
     Times are medians of runs that alternated with the full model's; `prefill_flops` and `kv_bytes`
-    are counted from the model's shapes, per sample.
+    are counted from the model's shapes, per sample. `nll` is what the right answer costs in nats;
+    `accuracy_change` and `nll_change` are differences from the full model, paired by sample.
     """
 
     name: str
@@ -114,6 +115,9 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True):
     plan: dict[str, Any] | None = None
     accuracy: EstimateRecord | None = None
     agreement: EstimateRecord | None = None
+    nll: EstimateRecord | None = None
+    accuracy_change: EstimateRecord | None = None
+    nll_change: EstimateRecord | None = None
     by_task: dict[str, float] = {}
     prefill_s: float | None = None
     decode_s_per_token: float | None = None

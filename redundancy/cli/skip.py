@@ -116,7 +116,8 @@ def command(
             baseline=baseline,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
-            nll=False,
+            # The right answer's cost takes a second pass, and sweeps are read for it.
+            nll=bool(kinds),
             progress=update,
         )
 
@@ -129,7 +130,9 @@ def command(
         seconds = interleaved_prefill(run, {"full": None, "plan": given}, repeats=repeats)
         evaluations = [
             to_record(full, "full model", tasks=tasks, prefill_s=seconds["full"]),
-            to_record(changed, "with the plan", tasks=tasks, prefill_s=seconds["plan"]),
+            to_record(
+                changed, "with the plan", tasks=tasks, prefill_s=seconds["plan"], baseline=full
+            ),
         ]
     for kind in kinds:
         with progress(f"sweep {kind}", quiet=quiet) as update:
@@ -141,10 +144,12 @@ def command(
                 baseline=full,
                 batch_size=batch_size,
                 max_new_tokens=max_new_tokens,
-                nll=False,
+                nll=True,
                 progress=update,
             )
-        sweeps.append(sweep_record(kind, range(len(curve)), curve))  # type: ignore[arg-type]
+        sweeps.append(
+            sweep_record(kind, range(len(curve)), curve, baseline=full)  # type: ignore[arg-type]
+        )
     record = msgspec.structs.replace(
         record,
         status="complete",
