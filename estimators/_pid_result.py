@@ -209,12 +209,37 @@ class PID:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        from estimators._html import shares, table
+
+        rows, known = [], []
+        for atom in ATOMS:
+            value = getattr(self, atom)
+            if value is None:
+                rows.append([atom, "unknown", "", ""])
+                continue
+            known.append((atom, float(value)))
+            low, high = self.interval(atom)
+            ci = None if self.se is None else self.confidence(atom)
+            sampled = "" if ci is None else _range(ci.low, ci.high)
+            rows.append([atom, f"{value + 0.0:.4g}", _range(low, high), sampled])
+        head = ["", self.unit, "solver", "" if self.se is None else "95% CI"]
+        sign = "≤" if self.certified else ">"
+        note = f"{self.status}: gap {self.gap:.1e} {sign} {self.tolerance:.1e}"
+        note = "; ".join([note, *(d.message for d in self.diagnostics if d.severity != "info")])
+        title = "PID of target Z by sources X and Y"
+        return table(title, head, rows, note) + shares(known)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # MappingProxyType cannot travel between processes.
         state = {name: getattr(self, name) for name in self.__dataclass_fields__}
         state["params"] = dict(self.params)
         state["se"] = None if self.se is None else dict(self.se)
         return (_rebuild, (state,))
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.4g} – {high:.4g}"
 
 
 def _shown(value: float | None) -> str:

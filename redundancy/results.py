@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from estimators import Estimate, InputError
 from redundancy._frames import Library, make_frame
@@ -21,7 +21,13 @@ from redundancy.record import (
     write_record,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["PairResult", "Results", "Verdict"]
+
+# Rows of a table in a notebook.
+_SHOWN = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +181,31 @@ class Results(Sequence[PairResult]):
             lines.append(f"  … and {len(self) - 12} more")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        from estimators._html import table
+
+        rows = []
+        for r in self._results[:_SHOWN]:
+            ci = r.estimate.ci
+            worries = [d.message for d in r.estimate.diagnostics if d.severity != "info"]
+            rows.append(
+                [
+                    f"{r.measure} · {r.modality} · {r.label}",
+                    "–" if r.estimate.value is None else f"{r.estimate.value:.4g}",
+                    "–" if ci is None else f"{ci.low:.4g} – {ci.high:.4g}",
+                    r.estimate.unit,
+                    r.verdict or "",
+                    f"{len(worries)} warnings" if len(worries) > 1 else "".join(worries)[:80],
+                ]
+            )
+        level = next((r.estimate.ci.level for r in self if r.estimate.ci is not None), 0.95)
+        more = len(self) - _SHOWN
+        notes = [f"… and {more} more; to_frame() has all"] if more > 0 else []
+        if any(not r.estimate.trustworthy for r in self):
+            notes.append("not every pair has an estimate that can be trusted; see warnings")
+        head = ["pair", "value", f"{100 * level:g}% CI", "unit", "verdict", "be careful"]
+        return table(f"{len(self)} results", head, rows, " · ".join(notes))
+
     @property
     def measures(self) -> tuple[str, ...]:
         """Names of the measures, in order of first appearance."""
@@ -272,6 +303,40 @@ class Results(Sequence[PairResult]):
                 }
             )
         return make_frame(rows, library)
+
+    def plot(self, *, ax: Axes | None = None) -> dict[str, Axes]:
+        """Draw these results with matplotlib.
+
+        One picture per measure, the one the report shows first, and above them the verdicts where
+        there are any. `redundancy.report.plots` has every picture of the report as a function.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, optional
+            Where to draw, for results of one measure; otherwise a new figure is made.
+
+        Returns
+        -------
+        dict of str to Axes
+            By measure; the verdicts as ``"verdicts"``.
+
+        Raises
+        ------
+        InputError
+            If there is nothing to draw, or `ax` is given for several measures.
+
+        Examples
+        --------
+        >>> import matplotlib
+        >>> matplotlib.use("agg")
+        >>> e = Estimate(value=0.1, unit="nats", kind="estimate", n=10, method="plug-in")
+        >>> results = Results([PairResult(pair=(0, 1), measure="informational", estimate=e)])
+        >>> sorted(results.plot())
+        ['informational']
+        """
+        from redundancy.report.overview import draw
+
+        return draw(self, ax=ax)
 
     def save(self, path: str | Path) -> None:
         """Write the run record, results included, to `path` (a file ending in .json)."""

@@ -156,6 +156,19 @@ class SkipPlan:
         verb = "run" if self.drops_only else "see them"
         return f"{self.n_layers} layers: {text} ({len(inside)} of {self.n_layers} layers {verb})."
 
+    def _repr_html_(self) -> str:
+        from vlm._html import plan_html
+
+        cells = [
+            "dropped"
+            if layer in self.drop_layers
+            else "runs"
+            if self.active_vision(layer)
+            else "no vision"
+            for layer in range(self.n_layers)
+        ]
+        return plan_html(self.describe(), cells, self.model_type)
+
     def check(self, model_or_n_layers: Any, model_type: str | None = None) -> None:
         """Make sure that the plan is for this model.
 

@@ -18,10 +18,6 @@ from redundancy.results import PairResult, Results
 __all__ = ["in_words", "measure_section", "picture"]
 
 _MULTIPLES = 6
-_MARKS = (
-    "Points are estimates, bands their intervals; circle redundant, square undecided, "
-    "triangle needed."
-)
 
 
 def picture(
@@ -57,7 +53,7 @@ def measure_section(results: Results, record: RunRecord, marks: dict[str, str]) 
     return {
         "id": f"measure-{measure}",
         "name": heading(measure),
-        "title": spec.title,
+        "title": spec.title[:1].upper() + spec.title[1:],
         "paper": spec.paper,
         "pictures": pictures,
         "wide": len(pictures) != 1,
@@ -106,7 +102,10 @@ def in_words(results: Results) -> str:
 
 def _plain(results: Results, record: RunRecord) -> list[dict[str, Any]]:
     label = f"{heading(results.measures[0])} by layer. {in_words(results)}."
-    return [picture(partial(plots.plot_measure, results), label, _MARKS)]
+    words = "Points are estimates, bands their intervals"
+    if any(r.verdict for r in results):
+        words += "; circle redundant, square undecided, triangle needed"
+    return [picture(partial(plots.plot_measure, results), label, f"{words}.")]
 
 
 def _informational(results: Results, record: RunRecord) -> list[dict[str, Any]]:

@@ -206,7 +206,7 @@ def _sections(runs: Mapping[str, Results], keys: Sequence[tuple[str, str]]) -> l
             {
                 "id": f"measure-{measure}",
                 "name": heading(measure),
-                "title": spec.title,
+                "title": spec.title[:1].upper() + spec.title[1:],
                 "paper": spec.paper,
                 "pictures": [],
                 "tables": [],

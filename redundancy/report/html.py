@@ -17,7 +17,7 @@ from redundancy.report._ruler import ruler
 from redundancy.report._sections import measure_section, picture
 from redundancy.report.evaluations import SWEEP_TITLES, evaluation_row, share
 from redundancy.report.implications import STATES, arrow_states, implication_lines
-from redundancy.report.numbers import MISSING
+from redundancy.report.numbers import MISSING, pair_ranges
 from redundancy.report.page import command_line, render_page
 from redundancy.report.plots.ruler import VERDICT_LETTERS
 from redundancy.report.tables import warning_marks
@@ -144,13 +144,17 @@ def saving_of(plan: Mapping[str, Any], evaluations: list[EvaluationRecord]) -> s
 
 
 def warning_rows(results: Results) -> list[dict[str, str]]:
-    """Return what to be careful about, each finding with its mark and the pairs it concerns."""
+    """Return what to be careful about: each finding with its mark, its measures and its pairs."""
+    measures: dict[str, dict[str, None]] = {}
+    for r in results:
+        for e in (r.estimate, *r.extras.values()):
+            for d in e.diagnostics:
+                measures.setdefault(d.code, {})[r.measure] = None
     return [
         {
             "mark": f"W{i}",
             "text": w.text,
-            "pairs": ", ".join(f"{a}→{b}" for a, b in w.pairs[:12])
-            + (f" and {len(w.pairs) - 12} more" if len(w.pairs) > 12 else ""),
+            "pairs": f"{', '.join(measures[w.code])}, layers {pair_ranges(w.pairs)}",
         }
         for i, w in enumerate(results.warnings, start=1)
     ]

@@ -5,7 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-__all__ = ["MISSING", "count", "decimals_for", "duration", "heading", "interval", "number", "size"]
+__all__ = [
+    "MISSING",
+    "count",
+    "decimals_for",
+    "duration",
+    "heading",
+    "interval",
+    "number",
+    "pair_ranges",
+    "size",
+]
 
 MISSING = "–"
 
@@ -65,6 +75,27 @@ def count(n: int, singular: str, plural: str | None = None) -> str:
     ('1 pair', '2,048 tokens')
     """
     return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
+
+
+def pair_ranges(pairs: Iterable[tuple[int, int]]) -> str:
+    """Return pairs of layers in few words: runs of neighbours by their ends.
+
+    Examples
+    --------
+    >>> pair_ranges([(1, 2), (0, 1), (2, 3), (3, 4), (7, 8), (0, 5)])
+    '0→1 to 3→4, 0→5, 7→8'
+    """
+    runs: list[list[tuple[int, int]]] = []
+    for pair in sorted(set(pairs), key=lambda pair: (pair[1] - pair[0], pair)):
+        if runs and pair == (runs[-1][-1][0] + 1, runs[-1][-1][1] + 1):
+            runs[-1].append(pair)
+        else:
+            runs.append([pair])
+    texts = []
+    for run in sorted(runs):
+        labels = [f"{a}→{b}" for a, b in run]
+        texts += labels if len(run) < 3 else [f"{labels[0]} to {labels[-1]}"]
+    return ", ".join(texts)
 
 
 def heading(name: str) -> str:

@@ -226,6 +226,18 @@ class ActivationStore(PairReader):
             f"{span(self.layers)}, {dtype})"
         )
 
+    def _repr_html_(self) -> str:
+        from estimators._html import table
+
+        rows = [
+            [word, f"{self.n_tokens(word):,}", self.dim(word), self._source.dtype(word) or "–"]
+            for word in self.modalities
+        ]
+        where = "in memory" if self.handle is None else str(self.handle)
+        of = [self._source.model, f"{self.n_samples:,} samples", f"layers {span(self.layers)}"]
+        head = ["", "token states", "width", "dtype"]
+        return table(f"Activations, {where}", head, rows, " · ".join(filter(None, of)))
+
     def _on_disk(self, what: str) -> DiskSource:
         if not isinstance(self._source, DiskSource):
             raise InputError(f"{what} needs a store on disk; make one with save(path)")

@@ -19,6 +19,7 @@ __all__ = [
     "VERDICT_MARKS",
     "axes_or_new",
     "colour_of",
+    "from_zero",
     "key_above",
     "shade",
     "style",
@@ -132,6 +133,13 @@ def threshold_line(ax: Axes, threshold: float | None, text: str = "") -> None:
         text or f"ε {threshold:g}", (1.01, threshold), xycoords=("axes fraction", "data"),
         ha="left", va="center", fontsize=8.5, annotation_clip=False,
     )  # fmt: skip
+
+
+def from_zero(ax: Axes) -> None:
+    """Start the vertical axis at 0 where what is drawn comes near it; below 0 nothing is cut."""
+    low, high = ax.get_ylim()
+    if 0 < low < 0.5 * high or -0.06 * (high - low) < low < 0:
+        ax.set_ylim(bottom=min(0.0, ax.dataLim.y0))
 
 
 def key_above(ax: Axes, columns: int = 3) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from redundancy.report.plots._style import axes_or_new, colour_of, key_above, whole_ticks
+from redundancy.report.plots._style import axes_or_new, colour_of, from_zero, key_above, whole_ticks
 from redundancy.results import PairResult, Results
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def plot_extra(results: Results, key: str, label: str, *, ax: Axes | None = None
     ax.set_xlabel("upper layer of the pair")
     ax.set_ylabel(label if unit in ("", "ratio") else f"{label} ({unit})")
     whole_ticks(ax, [r.pair[1] for r in results])
+    from_zero(ax)
     if len(results.modalities) > 1:
         key_above(ax)
     return ax

@@ -12,6 +12,7 @@ from redundancy.report.plots._style import (
     VERDICT_MARKS,
     axes_or_new,
     colour_of,
+    from_zero,
     key_above,
     shade,
     threshold_line,
@@ -47,8 +48,8 @@ def plot_measure(results: Results, *, ax: Axes | None = None) -> Axes:
         ax.plot([r.pair[1] for r in rows], [value_of(r) for r in rows], color=colour, lw=1.4,
                 label=modality)  # fmt: skip
         shade(ax, rows, colour)
-        for verdict, mark in VERDICT_MARKS.items():
-            mine = [r for r in rows if (r.verdict or "undecided") == verdict]
+        for verdict, mark in {**VERDICT_MARKS, "": "."}.items():
+            mine = [r for r in rows if (r.verdict or "") == verdict]
             if mine:
                 x, y = [r.pair[1] for r in mine], [value_of(r) for r in mine]
                 ax.plot(x, y, mark, color=colour, ms=4)
@@ -57,6 +58,7 @@ def plot_measure(results: Results, *, ax: Axes | None = None) -> Axes:
     name = "1 − ε" if spec.redundant_when == "above" else "ε"
     threshold_line(ax, threshold, "" if threshold is None else f"{name}\n{threshold:g}")
     _label(ax, results)
+    from_zero(ax)
     if len(results.modalities) > 1:
         key_above(ax)
     return ax
@@ -102,6 +104,7 @@ def plot_runs(
         threshold_line(ax, thresholds.pop())
     if drawn:
         _label(ax, Results(drawn))
+        from_zero(ax)
     if relative:
         from matplotlib.ticker import AutoLocator
 
