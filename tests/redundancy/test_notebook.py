@@ -117,13 +117,12 @@ def test_a_plan_shows_each_layer():
     ]  # fmt: skip
 
 
-def test_a_store_says_what_it_holds():
+def test_a_store_says_what_it_holds(tmp_path):
     x = np.zeros((12, 5)) + np.arange(12)[:, None]
-    store = ActivationStore.from_arrays({HOSTILE: {0: x, 1: x}})
+    store = ActivationStore.from_arrays({"vision": {0: x, 1: x}}).save(tmp_path / "<script>")
     shown = words(store._repr_html_())
-    assert HOSTILE in shown
-    assert "12" in shown
-    assert "5" in shown
+    assert any("<script>" in text for text in shown)
+    assert shown[shown.index("vision") + 1 :][:2] == ["12", "5"]
     assert any("layers 0" in text for text in shown)
 
 
