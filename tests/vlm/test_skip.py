@@ -242,38 +242,3 @@ def test_a_placeholder_that_the_model_says_itself_is_text(llava: Any) -> None:
     with skipping(llava, LATE, vision_mask=mask):
         expected = llava(inputs_embeds=embeds).logits[:, -1]
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
-
-
-def _generate(live: Any, inputs: dict[str, Any], **options: Any) -> list[list[int]]:
-    torch.manual_seed(1)
-    out: list[list[int]] = live.generate(**inputs, **{**_quiet(live), **options}).tolist()
-    return out
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"num_beams": 3},
-        {"num_beams": 3, "num_return_sequences": 2},
-        {"do_sample": True, "num_return_sequences": 3, "top_k": 20},
-        {"prompt_lookup_num_tokens": 3},
-        {"prefill_chunk_size": 12},
-        {"max_new_tokens": 8, "penalty_alpha": None, "repetition_penalty": 1.5},
-    ],
-    ids=["beams", "beams returned", "sampling", "prompt lookup", "chunks", "penalty"],
-)
-@pytest.mark.parametrize("plan", ["both", "everything"])
-@torch.no_grad()
-def test_every_way_to_generate_gives_what_it_gives_without_a_cache(
-    llava: Any, plan: str, options: dict[str, Any]
-) -> None:
-    cached = {"prompt_lookup_num_tokens", "prefill_chunk_size"}
-    alone = not cached.isdisjoint(options)
-    inputs = tiny.batch(llava, [2] if alone else [1, 2])
-    prompt = inputs["input_ids"].shape[1]
-    slow = {key: value for key, value in options.items() if key not in cached}
-    token = vision_token_ids(llava)[0]
-    with reference.masked(llava, decoder_layers(llava), PLANS[plan], token, prompt):
-        expected = _generate(llava, inputs, **slow, use_cache=False)
-    with skipping(llava, PLANS[plan]):
-        assert _generate(llava, inputs, **options) == expected

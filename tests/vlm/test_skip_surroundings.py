@@ -92,27 +92,6 @@ def test_threads_share_a_plan(live: Any) -> None:
 # Caches.
 
 
-@torch.no_grad()
-def test_a_second_image_may_come_in_a_later_turn(live: Any) -> None:
-    first = tiny.batch(live, [1], text=[6], seed=1)
-    second = tiny.batch(live, [1], text=[5], seed=2)
-    whole = {
-        "input_ids": torch.cat([first["input_ids"], second["input_ids"]], dim=1),
-        "attention_mask": torch.cat([first["attention_mask"], second["attention_mask"]], dim=1),
-        "pixel_values": torch.cat([first["pixel_values"], second["pixel_values"]]),
-    }
-    n = first["input_ids"].shape[1]
-    with skipping(live, PLAN):
-        cache = live(**first).past_key_values
-        got = live(
-            input_ids=second["input_ids"],
-            pixel_values=second["pixel_values"],
-            past_key_values=cache,
-        )
-    expected = _expected(live, whole, PLAN)[:, n:]
-    torch.testing.assert_close(got.logits, expected, atol=1e-4, rtol=0)
-
-
 @pytest.mark.parametrize("cuts", [(1,), (1, 10), (1, 5, 10, 12), (3, 11)])
 @torch.no_grad()
 def test_a_prompt_may_come_in_pieces(live: Any, cuts: tuple[int, ...]) -> None:
@@ -156,14 +135,6 @@ def test_generate_takes_a_cache_of_its_own_plan_further(live: Any) -> None:
         later = {"input_ids": half, "attention_mask": torch.ones_like(half)}
         assert _words(live, later, 4, past_key_values=cache) == whole
     assert cache.get_seq_length() == ids.shape[1] + 7
-
-
-@torch.no_grad()
-def test_an_assistant_may_draft_the_words(live: Any, folder: Path) -> None:
-    inputs = tiny.batch(live, [2])
-    with skipping(live, PLAN):
-        words = _words(live, inputs, 8)
-        assert _words(live, inputs, 8, assistant_model=tiny.build("llava", folder)) == words
 
 
 @torch.no_grad()

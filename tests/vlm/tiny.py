@@ -79,3 +79,56 @@ def batch(
     if family.token_types:
         inputs[family.token_types] = (ids == placeholder).long()
     return inputs
+
+
+def processor(model_type: str) -> Any:
+    """A processor for the tiny model of LLaVA-NeXT, Gemma 3 or Idefics3; words are w3, w4, ..."""
+    import transformers
+
+    def tokenizer(**special: str) -> Any:
+        from tokenizers import Tokenizer, models, pre_tokenizers
+
+        words = ["<pad>", "<bos>", "<unk>", *(f"w{i}" for i in range(3, 98)), "<image>"]
+        for place, name in enumerate(special.values(), start=90):
+            words[place] = name
+        backend = Tokenizer(
+            models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
+        )
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return transformers.PreTrainedTokenizerFast(
+            tokenizer_object=backend,
+            pad_token="<pad>",
+            bos_token="<bos>",
+            unk_token="<unk>",
+            extra_special_tokens={"image_token": "<image>", **special},
+        )
+
+    size = {"height": 24, "width": 24}
+    if model_type == "llava_next":
+        return transformers.LlavaNextProcessor(
+            image_processor=transformers.LlavaNextImageProcessorPil(
+                size={"shortest_edge": 24}, crop_size=size, image_grid_pinpoints=[[24, 48]]
+            ),
+            tokenizer=tokenizer(),
+            patch_size=8,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+        )
+    if model_type == "gemma3":
+        return transformers.Gemma3Processor(
+            image_processor=transformers.Gemma3ImageProcessorPil(size=size),
+            tokenizer=tokenizer(boi_token="<boi>", eoi_token="<eoi>"),
+            image_seq_length=9,
+        )
+    edge = {"longest_edge": 24}
+    return transformers.Idefics3Processor(
+        image_processor=transformers.Idefics3ImageProcessorPil(
+            size=edge, max_image_size=edge, do_image_splitting=False
+        ),
+        tokenizer=tokenizer(
+            fake_token="<fake_token_around_image>",
+            global_token="<global-img>",
+            end_token="<end_of_utterance>",
+        ),
+        image_seq_len=9,
+    )
