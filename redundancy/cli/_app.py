@@ -21,6 +21,7 @@ from redundancy.cli import (
     validate,
 )
 from redundancy.cli._guarded import guarded
+from redundancy.cli._help import Command, first_sentence
 
 __all__ = ["app", "commands"]
 
@@ -47,7 +48,26 @@ def root(
     """Redundancy between the layers of a network, and the layer skips it allows.
 
     Activations go in, numbers with intervals come out; where they allow it, a plan says which
-    layers a vision-language model may skip. To see all of it at work: redundancy demo
+    layers a vision-language model may skip. All of it at work in a minute or two:
+
+    \b
+      redundancy demo
+
+    Your own activations, one array per layer:
+
+    \b
+      redundancy estimate states.npz -m geometric -m informational
+
+    Your own model, from its first forward to a plan that is certified and tried:
+
+    \b
+      redundancy extract MODEL --data vqa.jsonl -o acts \\
+          --tokens 4 --vision-effect
+      redundancy estimate acts -m geometric -m informational
+      redundancy plan acts --model MODEL --data held_out.jsonl
+      redundancy skip MODEL --plan plan.json --data test.jsonl
+
+    Every command has --help with examples, and --json for programs.
     """
 
 
@@ -68,7 +88,9 @@ _MODULES = {
     )
 }
 for _name, _module in _MODULES.items():
-    app.command(_name, help=_module.__doc__)(guarded(_module.command))
+    app.command(
+        _name, cls=Command, help=_module.__doc__, short_help=first_sentence(_module.__doc__)
+    )(guarded(_module.command))
 
 
 def commands() -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from redundancy.cli._complete import choices
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -48,7 +50,9 @@ Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", help="Worker processes; chosen by size if not given.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no chatter.")]
-Unit = Annotated[str, typer.Option("--unit", help="nats or bits.")]
+Unit = Annotated[
+    str, typer.Option("--unit", help="nats or bits.", autocompletion=choices("nats", "bits"))
+]
 CI = Annotated[float, typer.Option("--ci", help="Level of the confidence intervals.")]
 
 

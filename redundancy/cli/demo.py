@@ -7,6 +7,7 @@ Examples:
 
   redundancy demo
 
+  # again, in place of what stands there
   redundancy demo --out runs/demo --fresh
 """
 

@@ -6,6 +6,7 @@ Examples:
 
   redundancy doctor
 
+  # every file of a store or of a run, against its checksum
   redundancy doctor acts
 """
 
@@ -47,7 +48,7 @@ _OPTIONAL = {
 
 def command(
     acts: Annotated[
-        str | None, typer.Argument(metavar="[ACTS]", help="A store, or a run's folder.")
+        str | None, typer.Argument(metavar="ACTS", help="A store, or a run's folder.")
     ] = None,
     json_: Json = False,
 ) -> None:

@@ -7,11 +7,14 @@ Examples:
 
   redundancy estimate acts --measure informational
 
-  redundancy estimate states.npz --measure geometric --measure proximal --epsilon 0.05
+  # several measures of your own arrays, thresholds at 0.05
+  redundancy estimate states.npz -m geometric -m proximal --epsilon 0.05
 
-  redundancy estimate acts --measure pid --target answer --modality vision
+  # what each layer alone says of the answer
+  redundancy estimate acts -m pid --target answer --modality vision
 
-  redundancy estimate acts --measure informational --unit bits --json > result.json
+  # for a program: one JSON document, in bits
+  redundancy estimate acts --unit bits --json > result.json
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from redundancy.cli._common import (
     progress,
     show,
 )
+from redundancy.cli._complete import choices, names_of
 from redundancy.cli._guarded import Failure, remember_out, say, typed
 
 __all__ = ["command"]
@@ -46,16 +50,31 @@ def command(
     acts: Annotated[str, typer.Argument(metavar="ACTS", help="Store folder or array file.")],
     measure: Annotated[
         list[str] | None,
-        typer.Option("--measure", "-m", help="What to estimate; may be given several times."),
+        typer.Option(
+            "--measure",
+            "-m",
+            help="What to estimate (redundancy ls measures); may be repeated.",
+            autocompletion=names_of("measures"),
+        ),
     ] = None,
     layers: Annotated[
         str | None, typer.Option("--layers", help="Layers to use, e.g. 0-31 or 0,4,8.")
     ] = None,
     pairs: Annotated[
-        str, typer.Option("--pairs", help="adjacent, first (each with the first layer) or all.")
+        str,
+        typer.Option(
+            "--pairs",
+            help="adjacent, first (each with the first layer) or all.",
+            autocompletion=choices("adjacent", "first", "all"),
+        ),
     ] = "adjacent",
     modality: Annotated[
-        str | None, typer.Option("--modality", help="vision or text; all by default.")
+        str | None,
+        typer.Option(
+            "--modality",
+            help="vision or text; all by default.",
+            autocompletion=choices("vision", "text"),
+        ),
     ] = None,
     target: Annotated[
         str | None,

@@ -7,14 +7,14 @@ per line; or a saved Hugging Face data set. Sums over all tokens are always kept
 
 Examples:
 
-  redundancy extract llava-hf/llava-1.5-7b-hf --data vqa.jsonl -o acts
+  # sums over all tokens, and the states of 4 tokens per sample and kind
+  redundancy extract llava-hf/llava-1.5-7b-hf --data vqa.jsonl -o acts --tokens 4
 
+  # also measure what hiding the image from each layer changes
+  redundancy extract ./my-model --data vqa.jsonl -o acts --tokens 4 --vision-effect
+
+  # go on after an interruption
   redundancy extract ./my-model --data vqa.jsonl -o acts --tokens 4 --resume
-
-  torchrun --nproc-per-node 4 -m redundancy extract ./my-model --data vqa.jsonl -o acts
-
-Started by torchrun or accelerate launch, every process takes its share of the rows on its own
-device, and all write one store; a restart of the group goes on with what stands there.
 """
 
 from __future__ import annotations

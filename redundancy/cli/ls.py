@@ -14,13 +14,19 @@ from typing import Annotated
 import typer
 
 from redundancy.cli._common import Json, print_json, show
+from redundancy.cli._complete import choices
 
 __all__ = ["command"]
 
 
 def command(
     what: Annotated[
-        str, typer.Argument(help="measures, estimators, probes or families.")
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="measures, estimators, probes or families.",
+            autocompletion=choices("measures", "estimators", "probes", "families"),
+        ),
     ] = "measures",
     json_: Json = False,
 ) -> None:

@@ -6,8 +6,10 @@ kept that saves most while at most a share alpha of the answers changes, with pr
 
 Examples:
 
+  # by thresholds alone
   redundancy plan acts -o plan.json
 
+  # certified: at most 2% of the answers change, with 90% confidence
   redundancy plan acts --model ./my-model --data held_out.jsonl --alpha 0.02 --delta 0.1
 """
 
@@ -27,6 +29,7 @@ from redundancy.cli._common import (
     quiet_libraries,
     show,
 )
+from redundancy.cli._complete import choices
 from redundancy.cli._guarded import say
 
 __all__ = ["command"]
@@ -49,7 +52,11 @@ def command(
     ] = 0.1,
     kind: Annotated[
         list[str] | None,
-        typer.Option("--kind", help="late, exit, window, ends, off, drop; all by default."),
+        typer.Option(
+            "--kind",
+            help="late, exit, window, ends, off, drop; all by default.",
+            autocompletion=choices("late", "exit", "window", "ends", "off", "drop"),
+        ),
     ] = None,
     max_effect: Annotated[
         float | None,

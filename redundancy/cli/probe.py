@@ -7,6 +7,7 @@ Examples:
 
   redundancy probe acts --target answer --modality text
 
+  # your own arrays, two kinds of probe, for a program
   redundancy probe states.npz --kind linear --kind mlp --json > probes.json
 """
 

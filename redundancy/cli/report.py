@@ -10,6 +10,7 @@ Examples:
 
   redundancy report runs/7f3a19c2 -o report.html
 
+  # three data sets side by side
   redundancy report runs/coco runs/gqa runs/textvqa -o comparison.html
 """
 

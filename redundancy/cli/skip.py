@@ -8,6 +8,7 @@ Examples:
 
   redundancy skip ./my-model --plan plan.json --data test.jsonl
 
+  # every late entry and every early exit, one after the other
   redundancy skip ./my-model --data test.jsonl --sweep late --sweep exit
 """
 
@@ -28,6 +29,7 @@ from redundancy.cli._common import (
     quiet_libraries,
     show,
 )
+from redundancy.cli._complete import choices
 from redundancy.cli._guarded import remember_out, typed
 
 __all__ = ["command"]
@@ -38,7 +40,12 @@ def command(
     data: Annotated[str, typer.Option("--data", help="JSONL, parquet or saved data set.")],
     plan: Annotated[str | None, typer.Option("--plan", help="Plan file to apply.")] = None,
     sweep: Annotated[
-        list[str] | None, typer.Option("--sweep", help="late, exit, drop or single; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            help="late, exit, drop or single; may be repeated.",
+            autocompletion=choices("late", "exit", "drop", "single"),
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Samples per forward.")] = 16,
     max_new_tokens: Annotated[
