@@ -84,17 +84,18 @@ def _lines(record: Any, results: Any, folder: str) -> Any:
     from redundancy.report.numbers import duration
     from redundancy.report.tables import results_blocks
 
+    width = console().width
     yield Text(f"redundancy {record.provenance['redundancy']} · demo · seed {record.run.seed}")
     yield Text("")
-    yield from results_blocks(results, width=console().width)
+    yield from results_blocks(results, width=width)
     yield Text("")
     for sweep in record.sweeps:
-        yield from sweep_blocks(sweep)
+        yield from sweep_blocks(sweep, width=width)
         yield Text("")
     yield Text("The plan", style="bold")
     yield Text(record.plan["description"])
     yield Text("")
-    yield evaluations_table(record.evaluations)
+    yield from evaluations_table(record.evaluations, width=width)
     yield Text("95% intervals by image · times are medians of alternating runs", style="dim")
     yield Text("")
     yield Text(

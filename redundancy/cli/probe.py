@@ -71,10 +71,11 @@ def command(
 
 
 def _lines(report: Any) -> Any:
-    from rich.table import Table
     from rich.text import Text
 
+    from redundancy.cli._common import console
     from redundancy.report.numbers import MISSING, count, interval, number
+    from redundancy.report.tables import folded
 
     what = "share right" if report.target_kind == "classes" else "R²"
     yield Text(
@@ -83,27 +84,28 @@ def _lines(report: Any) -> Any:
         + (f" of {count(report.n_groups, 'group')}" if report.n_groups else "")
     )
     functional = {(p.upper): p.reading.estimate for p in report.pairs}
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 1))
-    for header in ("layer", "probe", "score", "CI", "shuffled", "F", "CI of F"):
-        table.add_column(header, justify="left" if header == "probe" else "right", no_wrap=True)
+    rows = []
     for s in report.scores:
         f = functional.get(s.layer) if s.kind == report.kinds[0] else None
         ci, f_ci = s.score.ci, None if f is None else f.ci
-        table.add_row(
-            *map(
-                Text,
-                (
-                    str(s.layer),
-                    s.kind,
-                    number(s.score.value, 3),
-                    MISSING if ci is None else interval(ci.low, ci.high, 3),
-                    MISSING if s.control is None else number(s.control.value, 3),
-                    MISSING if f is None else number(f.value, 4),
-                    MISSING if f_ci is None else interval(f_ci.low, f_ci.high, 4),
-                ),
+        rows.append(
+            (
+                s.kind,
+                number(s.score.value, 3),
+                MISSING if ci is None else interval(ci.low, ci.high, 3),
+                MISSING if s.control is None else number(s.control.value, 3),
+                MISSING if f is None else number(f.value, 4),
+                MISSING if f_ci is None else interval(f_ci.low, f_ci.high, 4),
             )
         )
-    yield table
+    kinds, scores, score_ci, controls, fs, f_cis = zip(*rows, strict=True)
+    groups = [
+        [("probe", kinds), ("score", scores), ("CI", score_ci)],
+        [("shuffled", controls)],
+        [("F", fs), ("CI of F", f_cis)],
+    ]
+    layers = ("layer", [str(s.layer) for s in report.scores])
+    yield from folded(layers, groups, width=console().width)
     yield Text(
         f"without any state: {report.baseline:.3f} · F: functional redundancy with the layer "
         "below, in squared units of the target",

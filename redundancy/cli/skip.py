@@ -176,9 +176,11 @@ def command(
 def _lines(record: Any, plan: Any, folder: str) -> Any:
     from rich.text import Text
 
+    from redundancy.cli._common import console
     from redundancy.report.evaluations import evaluations_table, sweep_blocks
     from redundancy.report.numbers import count, duration
 
+    width = console().width
     store = record.provenance["store"]
     first = record.evaluations[0]
     yield Text(f"redundancy {record.provenance['redundancy']} · skip · run {record.run.id}")
@@ -186,10 +188,10 @@ def _lines(record: Any, plan: Any, folder: str) -> Any:
     yield Text("")
     if plan is not None:
         yield Text(plan.describe(), style="bold")
-    yield evaluations_table(record.evaluations)
+    yield from evaluations_table(record.evaluations, width=width)
     yield Text("95% intervals by image · times are medians of alternating runs", style="dim")
     yield Text("")
     for sweep in record.sweeps:
-        yield from sweep_blocks(sweep)
+        yield from sweep_blocks(sweep, width=width)
         yield Text("")
     yield Text(f"→ {folder}/report.html  record.json     {duration(record.run.duration_s)}")

@@ -27,6 +27,8 @@ class Drop:
     verdicts : mapping of (measure, modality) to verdict
         The worst verdict of each row among the skipped layers.
     accuracy : EstimateRecord or None
+    change : EstimateRecord or None
+        Accuracy with the plan less that without, paired by sample.
     agreement : EstimateRecord
         Share of the answers that stay as they were.
     """
@@ -36,12 +38,18 @@ class Drop:
     skipped: tuple[int, ...]
     verdicts: dict[tuple[str, str], str]
     accuracy: EstimateRecord | None
+    change: EstimateRecord | None
     agreement: EstimateRecord
 
     @property
     def changed(self) -> float:
         """Share of the answers that changed."""
         return 1.0 - float(self.agreement.value or 0.0)
+
+    @property
+    def lost(self) -> float | None:
+        """Accuracy lost, where right answers are known."""
+        return None if self.change is None or self.change.value is None else -self.change.value
 
 
 def drops(results: Results, sweeps: Sequence[SweepRecord]) -> list[Drop]:
@@ -75,6 +83,7 @@ def drops(results: Results, sweeps: Sequence[SweepRecord]) -> list[Drop]:
                         and all(layer in by_layer for layer in skipped)
                     },
                     accuracy=point.evaluation.accuracy,
+                    change=point.evaluation.accuracy_change,
                     agreement=agreement,
                 )
             )

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redundancy.record import EstimateRecord, EvaluationRecord, SweepRecord
-from redundancy.report.numbers import MISSING, count, duration, size
+from redundancy.report.numbers import MISSING, count, duration, number, size
+from redundancy.report.tables import folded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
 __all__ = ["SWEEP_TITLES", "evaluation_row", "evaluations_table", "share", "sweep_blocks"]
 
@@ -49,6 +49,8 @@ def evaluation_row(r: EvaluationRecord, base: EvaluationRecord | None = None) ->
         "name": r.name,
         "n": f"{r.n:,}",
         "accuracy": share(r.accuracy),
+        "change": share(r.accuracy_change),
+        "nll": MISSING if r.nll is None else number(r.nll.value, 3),
         "agreement": share(r.agreement),
         "prefill": relative("prefill_s", duration),
         "flops": relative("prefill_flops", lambda v: f"{v:.3g}"),
@@ -57,46 +59,48 @@ def evaluation_row(r: EvaluationRecord, base: EvaluationRecord | None = None) ->
     }
 
 
-def evaluations_table(records: Sequence[EvaluationRecord]) -> Table:
-    """Return the table with a column per model; the first is the full model."""
-    from rich.table import Table
-    from rich.text import Text
-
+def evaluations_table(
+    records: Sequence[EvaluationRecord], *, width: int = 160
+) -> Iterator[RenderableType]:
+    """Yield the table with a column per model; the first is the full model."""
     rows = [evaluation_row(r, records[0]) for r in records]
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("")
-    for row in rows:
-        table.add_column(row["name"], justify="right")
+    narrow = width < 80
     lines = {
         "accuracy": "accuracy",
-        "agreement": "same answer as full model",
-        "prefill": "prefill, per sample",
-        "flops": "FLOPs of prefill",
-        "kv": "KV cache, per sample",
+        "change": "change" if narrow else "change of accuracy, paired",
+        "agreement": "same answer" if narrow else "same answer as full model",
+        "prefill": "prefill" if narrow else "prefill, per sample",
+        "flops": "FLOPs" if narrow else "FLOPs of prefill",
+        "kv": "KV cache" if narrow else "KV cache, per sample",
     }
-    for key, title in lines.items():
-        if any(row[key] != MISSING for row in rows):
-            table.add_row(Text(title), *(Text(row[key]) for row in rows))
-    return table
+    shown = [key for key in lines if any(row[key] != MISSING for row in rows)]
+    yield from folded(
+        ("", [lines[key] for key in shown]),
+        [[(str(row["name"]), [row[key] for key in shown])] for row in rows],
+        width=width,
+    )
 
 
-def sweep_blocks(sweep: SweepRecord) -> Iterator[RenderableType]:
+def sweep_blocks(sweep: SweepRecord, *, width: int = 160) -> Iterator[RenderableType]:
     """Yield a sweep as the terminal shows it: title and one row per layer."""
-    from rich.table import Table
     from rich.text import Text
 
     yield Text(SWEEP_TITLES[sweep.kind], style="bold")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 1))
-    for header in ("layer", "accuracy", "same answer as full model", "FLOPs of prefill", ""):
-        table.add_column(header, justify="right" if header else "left", no_wrap=True)
-    for point in sorted(sweep.points, key=lambda p: p.layer):
-        row = evaluation_row(point.evaluation)
-        mark = "← the plan" if point.layer == sweep.chosen else ""
-        table.add_row(
-            *(Text(t) for t in (str(point.layer), row["accuracy"], row["agreement"], row["flops"])),
-            Text(mark, style="green"),
-        )
-    yield table
+    points = sorted(sweep.points, key=lambda p: p.layer)
+    rows = [evaluation_row(p.evaluation) for p in points]
+    plan = [p.layer == sweep.chosen for p in points]
+    same = "same answer" if width < 80 else "same answer as full model"
+    groups = [
+        [("accuracy", [r["accuracy"] for r in rows])],
+        [(same, [r["agreement"] for r in rows])],
+        [("FLOPs of prefill", [r["flops"] for r in rows])],
+    ]
+    key = [
+        f"{p.layer} ← plan" if is_plan else str(p.layer)
+        for p, is_plan in zip(points, plan, strict=True)
+    ]
+    styles = ["green" if is_plan else "" for is_plan in plan]
+    yield from folded(("layer", key), groups, width=width, styles=styles)
     n = sweep.points[0].evaluation.n if sweep.points else 0
     chance = "" if sweep.chance is None else f" · chance {100 * sweep.chance:.1f}%"
     yield Text(f"{count(n, 'sample')} per row · 95% intervals by image{chance}", style="dim")

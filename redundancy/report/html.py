@@ -180,17 +180,18 @@ def _against(results: Results, record: RunRecord) -> dict[str, Any] | None:
     return {
         "picture": picture(
             partial(plots.plot_verdicts_against_drop, results, record.sweeps),
-            "Plans by what each measure said of the layers they skip, over the share of answers "
-            "they changed; the table below holds the same.",
+            "Plans by what each measure said of the layers they skip, over what they cost; the "
+            "table below holds the same.",
             "Each mark is one plan of the sweeps above, judged by the worst verdict among the "
             "layers it skips. A measure that is worth something has its circles on the left.",
             width=6.0,
             height=1.3 + 0.32 * len(keys),
         ),
-        "head": ["plan", "answers changed (95% CI)", "accuracy",
+        "head": ["plan", "answers changed (95% CI)", "accuracy", "change of accuracy",
                  *(f"{measure} · {modality}" for measure, modality in keys)],
         "rows": [
             [f"{kinds[drop.kind]} {drop.layer}", _changed(drop.agreement), share(drop.accuracy),
+             share(drop.change),
              *(drop.verdicts.get(key, MISSING) for key in keys)]
             for drop in found
         ],

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["STYLES", "extra_text", "marks_of", "results_blocks", "verdict_legend", "warning_marks"]
+__all__ = [
+    "STYLES",
+    "extra_text",
+    "folded",
+    "marks_of",
+    "results_blocks",
+    "verdict_legend",
+    "warning_marks",
+]
 
 STYLES = {
     "redundant": "green",
@@ -100,6 +108,63 @@ def results_table(
             cells.append(Text(ends["verdict"][i], style=STYLES.get(r.verdict or "", "")))
         cells.append(Text(ends[""][i], style="red"))
         table.add_row(*cells)
+    return table
+
+
+def folded(
+    key: tuple[str, Sequence[str]],
+    groups: Sequence[Sequence[tuple[str, Sequence[str]]]],
+    *,
+    width: int = 160,
+    styles: Sequence[str] = (),
+) -> Iterator[Table]:
+    """Yield one table, or where it is too wide several, each with the key of its rows.
+
+    Parameters
+    ----------
+    key : (header, cells)
+        The first column of every table.
+    groups : sequence of columns
+        Columns (header, cells) that stay together, as a value and its interval.
+    width : int
+        Characters that a table may take; a group that is wider alone is printed nevertheless.
+    styles : sequence of str
+        One per row, for its key.
+
+    Examples
+    --------
+    >>> ab = [[("a", ["1111"])], [("b", ["2222"])]]
+    >>> [[str(c.header) for c in t.columns] for t in folded(("key", ["x"]), ab, width=14)]
+    [['key', 'a'], ['key', 'b']]
+    """
+    lines: list[list[tuple[str, Sequence[str]]]] = []
+    room = 0
+    for group in groups:
+        needed = sum(_needed((header, list(cells))) for header, cells in group)
+        if not lines or needed > room:
+            lines.append([])
+            room = width - _needed((key[0], list(key[1])))
+        lines[-1] += group
+        room -= needed
+    for columns in lines:
+        yield _key_table(key, columns, styles)
+
+
+def _key_table(
+    key: tuple[str, Sequence[str]],
+    columns: Sequence[tuple[str, Sequence[str]]],
+    styles: Sequence[str],
+) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=_PADDING, show_edge=False)
+    table.add_column(key[0], no_wrap=True)
+    for header, _ in columns:
+        table.add_column(header, justify="right", no_wrap=True)
+    for i, name in enumerate(key[1]):
+        first = Text(name, style=styles[i] if styles else "")
+        table.add_row(first, *(Text(cells[i]) for _, cells in columns))
     return table
 
 

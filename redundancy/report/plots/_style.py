@@ -138,7 +138,7 @@ def threshold_line(ax: Axes, threshold: float | None, text: str = "") -> None:
 def from_zero(ax: Axes) -> None:
     """Start the vertical axis at 0 where what is drawn comes near it; below 0 nothing is cut."""
     low, high = ax.get_ylim()
-    if 0 < low < 0.5 * high or -0.06 * (high - low) < low < 0:
+    if 0 < low < 0.35 * high or -0.06 * (high - low) < low < 0:
         ax.set_ylim(bottom=min(0.0, ax.dataLim.y0))
 
 

@@ -61,7 +61,10 @@ def plot_sweep(sweep: SweepRecord, *, ax: Axes | None = None) -> Axes:
 def plot_verdicts_against_drop(
     results: Results, sweeps: Sequence[SweepRecord], *, ax: Axes | None = None
 ) -> Axes:
-    """Draw for each measure which plans it spoke for and against, over what these plans changed.
+    """Draw for each measure which plans it spoke for and against, over what these plans cost.
+
+    The cost is accuracy lost, or where right answers are not known for every plan the share of the
+    answers that changed.
 
     A row that is worth something has its circles on the left and its triangles on the right.
 
@@ -74,9 +77,14 @@ def plot_verdicts_against_drop(
     found = drops(results, sweeps)
     rows = list(dict.fromkeys(key for drop in found for key in drop.verdicts))
     ax = axes_or_new(ax, (6, 1.2 + 0.32 * len(rows)))
+    lost = [d.lost for d in found]
+    known = [v for v in lost if v is not None]
+    costs = known if len(known) == len(found) else [d.changed for d in found]
     marks: dict[str, list[tuple[float, float]]] = {}
     for y, key in enumerate(rows):
-        mine = sorted((d.changed, d.verdicts[key]) for d in found if key in d.verdicts)
+        mine = sorted(
+            (c, d.verdicts[key]) for c, d in zip(costs, found, strict=True) if key in d.verdicts
+        )
         last, step = -1.0, 0
         for changed, verdict in mine:
             # Plans that changed about as much stand above one another, not on one another.
@@ -92,7 +100,8 @@ def plot_verdicts_against_drop(
     for y in range(1, len(rows)):
         ax.axhline(y - 0.5, color=QUIET, lw=0.4)
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel("answers that changed (%)")
-    ax.set_xlim(-3, 103)
+    words = "accuracy lost (points)" if costs is known else "answers that changed (%)"
+    ax.set_xlabel(words)
+    ax.axvline(0.0, color=QUIET, lw=0.6, zorder=0)
     key_above(ax, columns=4)
     return ax
