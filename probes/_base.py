@@ -16,7 +16,7 @@ __all__ = ["Probe", "states"]
 
 def states(x: Any, name: str = "x") -> FloatArray:
     """Read states as a matrix; half precision and bfloat16 arrays become float32."""
-    if getattr(getattr(x, "dtype", None), "name", "") == "bfloat16":
+    if getattr(getattr(x, "dtype", None), "name", "") in ("bfloat16", "float16"):
         x = np.asarray(x).astype(np.float32)
     return matrix(x, name)
 

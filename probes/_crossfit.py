@@ -10,14 +10,25 @@ import numpy as np
 
 from estimators import InputError
 from estimators._arrays import FloatArray, IntArray
-from probes._logistic import FoldedLogistic
-from probes._ridge import FoldedRidge, compact, standardised
+from probes._choice import choose_all, judges
+from probes._folded import RidgeSolver
+from probes._logistic import LogisticSolver, Task
+from probes._principal import Principal, principal
 from probes._target import Target
 
-__all__ = ["KINDS", "CrossFit", "cross_fit", "prior_log_proba", "resolve", "shared_products"]
+__all__ = [
+    "KINDS",
+    "CrossFit",
+    "cross_fit",
+    "cross_fit_all",
+    "logistic",
+    "prior_log_proba",
+    "resolve",
+]
 
 KINDS = ("linear", "ridge", "logistic", "mlp")
 _MANY_COORDINATES = 1024
+_TOL = 5e-6  # nats, a hundredth of what an interval over 10,000 samples can see
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +69,15 @@ def resolve(kind: str, target: Target) -> str:
 
 
 def cross_fit(
+    x: FloatArray, target: Target, fold_of: IntArray, n_folds: int, kinds: Sequence[str], **how: Any
+) -> dict[str, CrossFit]:
+    """Cross-fit several kinds of probe to one target, as `cross_fit_all` does to many."""
+    return cross_fit_all(x, [target], fold_of, n_folds, kinds, **how)[0]
+
+
+def cross_fit_all(
     x: FloatArray,
-    target: Target,
+    targets: Sequence[Target],
     fold_of: IntArray,
     n_folds: int,
     kinds: Sequence[str],
@@ -67,14 +85,15 @@ def cross_fit(
     groups: IntArray | None = None,
     seed: int = 0,
     options: dict[str, Any] | None = None,
-    products: FoldedRidge | None = None,
-) -> dict[str, CrossFit]:
-    """Cross-fit several kinds of probe on the same folds; the linear ones share their products.
+    layer: Principal | None = None,
+) -> list[dict[str, CrossFit]]:
+    """Cross-fit several kinds of probe to several targets on the same folds, from one rotation.
 
     Parameters
     ----------
     x : ndarray, shape (n, d)
-    target : Target
+    targets : sequence of Target
+        Of one kind and width: a target and its shuffled control.
     fold_of : ndarray of int64, shape (n,)
         At least three folds: one to test on, one to choose the penalty on, one to fit on.
     n_folds : int
@@ -85,70 +104,82 @@ def cross_fit(
         Of an MLP.
     options : dict, optional
         Further options of an MLP.
-    products : FoldedRidge, optional
-        `shared_products` of the same states and folds, for a second target.
+    layer : Principal, optional
+        Of the same states and folds, where it is known.
 
     Returns
     -------
-    dict of str to CrossFit
-        By the kinds asked for.
+    list of dict of str to CrossFit
+        For each target, by the kinds asked for.
     """
     if n_folds < 3:
         raise InputError(f"the number of folds is {n_folds}; nested selection needs at least 3")
-    named = {kind: resolve(kind, target) for kind in kinds}
+    named = {kind: resolve(kind, targets[0]) for kind in kinds}
     wanted = set(named.values())
-    found: dict[str, CrossFit] = {}
+    found: list[dict[str, CrossFit]] = [{} for _ in targets]
     if wanted & {"ridge", "logistic"}:
-        ridge = (
-            shared_products(x, target, fold_of, n_folds)
-            if products is None
-            else products.retarget(target.z)
-        )
-        if "ridge" in wanted:
-            found["ridge"] = _ridge(ridge)
-        if "logistic" in wanted:
-            found["logistic"] = _logistic(ridge, target)
+        layer = principal(x, fold_of, n_folds) if layer is None else layer
+        z = np.stack([target.z[layer.order] for target in targets], axis=1)
+        for name, fit in (("ridge", _ridge), ("logistic", logistic)):
+            if name in wanted:
+                for mine, one in zip(found, fit(layer, z), strict=True):
+                    mine[name] = one
     if "mlp" in wanted:
-        found["mlp"] = _mlp(x, target, fold_of, n_folds, groups, seed, options or {})
-    return {kind: found[name] for kind, name in named.items()}
+        for mine, target in zip(found, targets, strict=True):
+            mine["mlp"] = _mlp(x, target, fold_of, n_folds, groups, seed, options or {})
+    return [{kind: mine[name] for kind, name in named.items()} for mine in found]
 
 
-def shared_products(x: FloatArray, target: Target, fold_of: IntArray, n_folds: int) -> FoldedRidge:
-    """Cross-products of a layer, from which all linear probes on these folds are fitted."""
-    ready = standardised(x)[0]
-    wide = ready.shape[1] > len(ready)
-    return FoldedRidge(
-        compact(ready) if wide else ready, target.z, fold_of, n_folds, dual=False, isotropic=wide
-    )
+def _ridge(layer: Principal, z: FloatArray) -> list[CrossFit]:
+    n_folds, m = len(layer.folds), z.shape[1]
+    solver = RidgeSolver(layer, z)
+    chosen = choose_all(_judges(layer), m, solver.errors)
+    scores = np.empty_like(z)
+    for test in range(n_folds):
+        train = tuple(f for f in range(n_folds) if f != test)
+        coef, intercept = solver.fit(train, [10.0 ** chosen[test, i] for i in range(m)])
+        for i in range(m):
+            guess = solver.predict(test, coef[i][:, i], intercept[i, i])
+            scores[layer.samples(test), i] = guess
+    return [
+        CrossFit(
+            kind="ridge",
+            scores=np.ascontiguousarray(scores[:, i]),
+            log_proba=None,
+            penalties=tuple(10.0 ** chosen[test, i] for test in range(n_folds)),
+        )
+        for i in range(m)
+    ]
 
 
-def _ridge(ridge: FoldedRidge) -> CrossFit:
-    scores, penalties = np.empty_like(ridge.z), []
-    for test, rows in enumerate(ridge.members):
-        train = tuple(f for f in range(ridge.n_folds) if f != test)
-        penalty = ridge.choose(train, rotate=ridge.d > _MANY_COORDINATES)
-        scores[rows] = ridge.fit(train, penalty, df=False).predict(ridge.x[rows])
-        penalties.append(penalty)
-    return CrossFit(kind="ridge", scores=scores, log_proba=None, penalties=tuple(penalties))
+def logistic(layer: Principal, z: FloatArray) -> list[CrossFit]:
+    """Cross-fit logistic probes to targets of shape (n, m, k), rows in the layer's order."""
+    n_folds, m = len(layer.folds), z.shape[1]
+    solver = LogisticSolver(layer, z, tol=_TOL)
+    chosen = choose_all(_judges(layer), m, solver.errors)
+    tasks = [
+        Task(tuple(f for f in range(n_folds) if f != test), i, 10.0 ** chosen[test, i])
+        for i in range(m)
+        for test in range(n_folds)
+    ]
+    fits = solver.fit(tasks)
+    log_p = np.empty_like(z)
+    for j, fit in enumerate(fits):
+        log_p[layer.samples(j % n_folds), j // n_folds] = solver.log_proba(fit, j % n_folds)
+    return [
+        CrossFit(
+            kind="logistic",
+            scores=(mine := np.ascontiguousarray(log_p[:, i])),
+            log_proba=mine,
+            penalties=tuple(10.0 ** chosen[test, i] for test in range(n_folds)),
+            converged=all(fit.converged for fit in fits[i * n_folds : (i + 1) * n_folds]),
+        )
+        for i in range(m)
+    ]
 
 
-def _logistic(ridge: FoldedRidge, target: Target) -> CrossFit:
-    logistic = FoldedLogistic(ridge, target.z, tol=1e-6)
-    log_p, penalties, converged = np.empty_like(target.z), [], True
-    for test, rows in enumerate(ridge.members):
-        train = tuple(f for f in range(ridge.n_folds) if f != test)
-        penalty = logistic.choose(train, rotate=ridge.d > _MANY_COORDINATES)
-        fit = logistic.fit(train, penalty)
-        log_p[rows] = fit.log_proba(ridge.x[rows])
-        penalties.append(penalty)
-        converged = converged and fit.converged
-    return CrossFit(
-        kind="logistic",
-        scores=log_p,
-        log_proba=log_p,
-        penalties=tuple(penalties),
-        converged=converged,
-    )
+def _judges(layer: Principal) -> Any:
+    return judges(len(layer.folds), thorough=layer.rank <= _MANY_COORDINATES)
 
 
 def _mlp(

@@ -9,7 +9,7 @@ import numpy as np
 from estimators import InputError
 from estimators._arrays import IntArray, group_codes
 
-__all__ = ["check_folds", "group_permutation", "grouped_folds"]
+__all__ = ["grouped_folds"]
 
 
 def grouped_folds(
@@ -89,37 +89,3 @@ def grouped_folds(
         of_class[fold] += sizes[group]
         total[fold] += sizes[group]
     return fold_of_group[codes]
-
-
-def check_folds(folds: Any, n: int) -> tuple[IntArray, int]:
-    """Read folds that a user made: codes 0 to K - 1, none of them empty."""
-    out = np.asarray(folds)
-    if out.shape != (n,) or out.dtype.kind not in "iu":
-        raise InputError(
-            f"folds has shape {out.shape} and dtype {out.dtype}; give one integer per sample, "
-            f"shape ({n},)"
-        )
-    counts = np.bincount(out.astype(np.int64)) if out.min(initial=0) >= 0 else np.zeros(1)
-    if len(counts) < 2 or not bool(np.all(counts > 0)):
-        raise InputError(
-            f"folds are numbered 0 to K - 1, K at least 2, and none may be empty; these have "
-            f"counts {counts.tolist()}"
-        )
-    return out.astype(np.int64), len(counts)
-
-
-def group_permutation(groups: Any, n: int, *, seed: int = 0) -> IntArray:
-    """Rearrange rows so that every group's targets come from other groups, in their order.
-
-    The null that a control needs: tokens of one image that share a label go on sharing one, so a
-    probe that recognises images gains as much from it as it would from a label without meaning.
-    """
-    codes, _ = group_codes(groups, n)
-    rng = np.random.default_rng(seed)
-    if codes is None:
-        return rng.permutation(n)
-    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    rows = np.empty(n, dtype=np.int64)
-    shuffled = np.concatenate([members[g] for g in rng.permutation(len(members))])
-    rows[np.concatenate(members)] = shuffled
-    return rows

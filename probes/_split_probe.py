@@ -32,6 +32,7 @@ class Layer:
     Parameters
     ----------
     fits : dict of tuple to fitted probe
+        A `RidgeFit`, or anything with its `predict` where no influence is asked for.
     penalties : dict of tuple to float
         0 where least squares was used.
     """
@@ -57,6 +58,8 @@ class SplitProbe:
         Squared difference of the probes (E1), biased upwards.
     error_upper, error_lower : ndarray, shape (n,)
         Squared error of each layer's probes on samples they have not seen.
+    one_step : ndarray, shape (n,)
+        Squared difference of the probes, corrected to first order (E4); NaN without `influence`.
     spread_upper, spread_lower : ndarray, shape (n,)
         Half the squared distance of two probes of the same layer: their variance.
     influence : ndarray, shape (n,)
@@ -68,6 +71,7 @@ class SplitProbe:
 
     product: FloatArray
     plug_in: FloatArray
+    one_step: FloatArray
     error_upper: FloatArray
     error_lower: FloatArray
     spread_upper: FloatArray
@@ -221,9 +225,40 @@ def split_probe(
                     residual = fit.released((part - of[p])[fit.rows], groups)
                     out["influence"][fit.rows] += sign * _dot(pull, residual)
                     residuals[sign, p] = residual
+            for p in gap:
+                out["one_step"] += _corrections(upper, lower, p, of_upper[p], of_lower[p], part)
             null += _null_products(upper, lower, residuals, signs, members)
+    if influence:
+        times = n_folds - n_folds // 2  # how many of the sets leave a fold out
+        out["one_step"] *= n_folds / (times * len(upper.fits))
+        out["one_step"] += out["plug_in"]
+    else:
+        out["one_step"][:] = np.nan
     out["influence"] += (out["product"] - out["product"].mean()) / n
     return SplitProbe(**out, noise=float(np.mean(null**2)))
+
+
+def _corrections(
+    upper: Layer,
+    lower: Layer,
+    p: tuple[int, ...],
+    of_upper: FloatArray,
+    of_lower: FloatArray,
+    z: FloatArray,
+) -> FloatArray:
+    """Terms that take the probes' own errors out of the plug-in, on samples they have not seen.
+
+    Each layer's probe is in turn predicted from the other layer, by the same fit; what it knows
+    beyond that prediction is held against what its layer left unexplained.
+    """
+    above, below = upper.fits[p], lower.fits[p]
+    out = np.zeros(len(z))
+    outside = np.setdiff1d(np.arange(len(z)), above.rows, assume_unique=True)
+    lower_from_upper = above.smooth(of_lower[above.rows], outside)
+    upper_from_lower = below.smooth(of_upper[below.rows], outside)
+    for own, other in ((of_upper, lower_from_upper), (of_lower, upper_from_lower)):
+        out[outside] += 2.0 * _dot(own[outside] - other, z[outside] - own[outside])
+    return out
 
 
 def _null_products(

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from estimators import InputError
 from estimators._arrays import FloatArray
 from probes._base import Probe, r_squared, states
-from probes._logistic import FoldedLogistic, log_softmax
-from probes._ridge import FoldedRidge, compact, standardised
+from probes._choice import Judge, choose_all
+from probes._folded import RidgeSolver
+from probes._logistic import LogisticSolver, Task, log_softmax
+from probes._principal import Principal, principal
 from probes._split import grouped_folds
 from probes._target import Target, read_target
 
@@ -28,9 +30,7 @@ class _Linear(Probe):
     seed: int
     _width: int | None = None
 
-    def _prepare(
-        self, x: FloatArray, target: Target, groups: Any
-    ) -> tuple[FoldedRidge, FloatArray, FloatArray, FloatArray | None]:
+    def _prepare(self, x: FloatArray, target: Target, groups: Any) -> tuple[Principal, FloatArray]:
         if self.penalty != "cv" and not (
             isinstance(self.penalty, int | float) and 0.0 <= self.penalty < np.inf
         ):
@@ -39,33 +39,23 @@ class _Linear(Probe):
             )
         if len(x) != len(target.z):
             raise InputError(f"x has {len(x)} samples and y {len(target.z)}; they must agree")
-        ready, mean, scale = standardised(x)
         fold_of = grouped_folds(
             len(x), self.folds, groups=groups, labels=target.codes, seed=self.seed
         )
-        wide = ready.shape[1] > len(x)
-        coordinates = compact(ready) if wide else ready
-        ridge = FoldedRidge(coordinates, target.z, fold_of, self.folds, dual=False, isotropic=wide)
-        return ridge, mean, scale, ready if wide else None
+        layer = principal(x, fold_of, self.folds)
+        return layer, target.z[layer.order][:, None]
 
-    def _keep(
-        self,
-        coef: FloatArray,
-        intercept: FloatArray,
-        mean: FloatArray,
-        scale: FloatArray,
-        wide: tuple[FloatArray, FloatArray] | None,
-    ) -> None:
-        if wide is not None:
-            # Compact coordinates are C with C C^T = X X^T: the map of X is X^T (C C^T)^-1 C w.
-            from scipy.linalg import solve_triangular
+    def _choose(self, solver: RidgeSolver | LogisticSolver) -> float:
+        if self.penalty != "cv":
+            return float(self.penalty)
+        every = range(self.folds)
+        left_out = [Judge(tuple(f for f in every if f != v), v) for v in every]
+        return float(10.0 ** choose_all({0: left_out}, 1, solver.errors)[0, 0])
 
-            factor, ready = wide
-            inner = solve_triangular(factor, coef, lower=True, trans="T")
-            coef = np.asarray(ready.T @ inner.astype(ready.dtype), dtype=np.float64)
-        self._width = len(mean)
-        self.coef_ = (coef / scale[:, None]).T
-        self.intercept_ = intercept - self.coef_ @ mean
+    def _keep(self, layer: Principal, coef: FloatArray, intercept: FloatArray) -> None:
+        self._width = len(layer.mean)
+        self.coef_ = layer.to_states(coef).T
+        self.intercept_ = intercept - self.coef_ @ layer.mean
 
     def _scores(self, x: Any) -> FloatArray:
         ready = self._check_fitted(x, self._width)
@@ -126,12 +116,12 @@ class RidgeProbe(_Linear):
             raise InputError(
                 "y holds class labels; use LogisticProbe for classes, or one-hot floats"
             )
-        ridge, mean, scale, wide = self._prepare(ready, target, groups)
-        every = tuple(range(self.folds))
-        self.penalty_ = ridge.choose(every) if self.penalty == "cv" else float(self.penalty)
-        fit = ridge.fit(every, self.penalty_, df=False)
+        layer, z = self._prepare(ready, target, groups)
+        solver = RidgeSolver(layer, z)
+        self.penalty_ = self._choose(solver)
+        coef, intercept = solver.fit(range(self.folds), [self.penalty_])
         self._flat = np.ndim(y) == 1
-        self._keep(fit.coef, fit.intercept, mean, scale, None if wide is None else (ridge.x, wide))
+        self._keep(layer, coef[0, :, 0], intercept[0, 0])
         return self
 
     def predict(self, x: Any) -> FloatArray:
@@ -213,14 +203,13 @@ class LogisticProbe(_Linear):
             )
         if self.penalty == 0:
             raise InputError("penalty is 0, where separable classes have no fit; give 1e-6 or more")
-        ridge, mean, scale, wide = self._prepare(ready, target, groups)
-        logistic = FoldedLogistic(ridge, target.z, max_iter=self.max_iter)
-        every = tuple(range(self.folds))
-        self.penalty_ = logistic.choose(every) if self.penalty == "cv" else float(self.penalty)
-        fit = logistic.fit(every, self.penalty_)
+        layer, z = self._prepare(ready, target, groups)
+        solver = LogisticSolver(layer, z, max_iter=self.max_iter, tol=1e-7)
+        self.penalty_ = self._choose(solver)
+        fit = solver.fit([Task(tuple(range(self.folds)), 0, self.penalty_)])[0]
         self.classes_ = np.arange(target.k) if target.classes is None else target.classes
         self.n_iter_, self.converged_ = fit.n_iter, fit.converged
-        self._keep(fit.coef, fit.intercept, mean, scale, None if wide is None else (ridge.x, wide))
+        self._keep(layer, fit.coef.T, fit.intercept)
         return self
 
     def predict_log_proba(self, x: Any) -> FloatArray:

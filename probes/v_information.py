@@ -8,14 +8,24 @@ import numpy as np
 
 from estimators import Diagnostic, Estimate, InputError
 from estimators._arrays import FloatArray, IntArray, check_ci, check_lengths, group_codes
-from estimators._resample import few_groups
+from estimators._resample import few_groups, shuffle_labels
 from estimators.intervals import ClusterMean, cluster_mean
 from probes._base import states
-from probes._crossfit import cross_fit, prior_log_proba
-from probes._split import group_permutation, grouped_folds
+from probes._crossfit import cross_fit, logistic, prior_log_proba
+from probes._principal import Principal, joined, principal
+from probes._split import grouped_folds
 from probes._target import Target, read_target
 
-__all__ = ["conditional_v_information", "held_out_losses", "v_information"]
+__all__ = [
+    "conditional_losses",
+    "conditional_v_information",
+    "held_out_losses",
+    "joint_losses",
+    "narrowed",
+    "v_information",
+]
+
+_NARROW = 512
 
 
 def v_information(
@@ -134,7 +144,8 @@ def conditional_v_information(
     the latter is 0, while a layer that makes it easier to read has conditional V-information.
 
     When it lies: the probe of both layers has twice the coefficients to learn, so on few samples
-    the value is too low and may be negative; it is not clipped.
+    the value is too low and may be negative; it is not clipped. Linear probes see the leading
+    principal components of each layer, a sixth of the samples to fit on but at least 512.
 
     Parameters
     ----------
@@ -172,11 +183,7 @@ def conditional_v_information(
         [("x_upper", x_upper), ("x_lower", x_lower)], target, groups, folds, seed
     )
     upper, lower = ready
-    both = np.concatenate([upper, lower], axis=1)
-    losses = {
-        name: held_out_losses(x, z, fold_of, folds, kind, codes, seed)[0]
-        for name, x in (("upper", upper), ("lower", lower), ("both", both))
-    }
+    losses = conditional_losses(upper, lower, z, fold_of, folds, kind, codes, seed)
     prior = -np.einsum("ij,ij->i", z.z, prior_log_proba(z, fold_of, folds))
     mean = cluster_mean(
         losses["lower"] - losses["both"], groups=codes, weighting="token", level=level
@@ -213,6 +220,46 @@ def held_out_losses(
     return -np.einsum("ij,ij->i", target.z, fit.log_proba), fit.scores, fit.penalties
 
 
+def conditional_losses(
+    upper: FloatArray,
+    lower: FloatArray,
+    target: Target,
+    fold_of: IntArray,
+    folds: int,
+    kind: str,
+    groups: IntArray | None,
+    seed: int,
+) -> dict[str, FloatArray]:
+    """Log loss of each sample from ``"lower"``, ``"upper"`` and ``"both"`` layers."""
+    if kind == "mlp":
+        both = np.concatenate([upper, lower], axis=1)
+        return {
+            name: held_out_losses(x, target, fold_of, folds, kind, groups, seed)[0]
+            for name, x in (("lower", lower), ("upper", upper), ("both", both))
+        }
+    seen = {
+        name: narrowed(principal(x, fold_of, folds))
+        for name, x in (("lower", lower), ("upper", upper))
+    }
+    out = {name: joint_losses([layer], target, kind=kind) for name, layer in seen.items()}
+    return out | {"both": joint_losses(list(seen.values()), target, kind=kind)}
+
+
+def narrowed(layer: Principal) -> Principal:
+    """Keep as many components as the probe of two layers has samples for."""
+    folds = len(layer.folds)
+    return layer.leading(max(_NARROW, layer.n * (folds - 1) // (6 * folds)))
+
+
+def joint_losses(layers: list[Principal], target: Target, *, kind: str = "linear") -> FloatArray:
+    """Log loss of each sample from one layer, or from two side by side, with linear probes."""
+    if kind not in ("linear", "logistic"):
+        raise InputError(f"a {kind} probe gives no probabilities; use 'linear' or 'mlp'")
+    seen = layers[0] if len(layers) == 1 else joined(*layers)
+    fit = logistic(seen, target.z[seen.order][:, None])[0]
+    return np.asarray(-np.einsum("ij,ij->i", target.z, fit.scores))
+
+
 def _read(
     named: list[tuple[str, Any]], target: Any, groups: Any, folds: int, seed: int
 ) -> tuple[list[FloatArray], Target, IntArray | None, int | None, IntArray]:
@@ -238,7 +285,7 @@ def _shuffled(
     groups: IntArray | None,
     seed: int,
 ) -> float:
-    rows = group_permutation(groups, len(x), seed=seed + 1)
+    rows, _ = shuffle_labels(target.z, groups, seed=seed + 1)
     null = Target(
         kind=target.kind,
         z=target.z[rows],

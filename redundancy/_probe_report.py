@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from estimators._arrays import FloatArray, IntArray
 from redundancy.measures._spec import Reading
 from redundancy.record import EstimateRecord, estimate_from_record, estimate_to_record
 
-__all__ = ["Calibration", "LayerScore", "PairScore", "ProbeReport", "calibration"]
+__all__ = ["Calibration", "LayerScore", "PairScore", "PlantedScore", "ProbeReport", "calibration"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,54 +98,104 @@ class LayerScore:
         InputError
             If it is something else.
         """
-        try:
-            estimates = {
-                name: None
-                if data[name] is None
-                else estimate_from_record(msgspec.convert(data[name], EstimateRecord))
-                for name in ("score", "control", "information")
+        with _reading("layer"):
+            confusion, reliability = data["confusion"], data["calibration"]
+            rest = {
+                name: None if data[name] is None else _estimate(data[name])
+                for name in ("control", "information")
             }
-            if estimates["score"] is None:
-                raise KeyError("score")
-            confusion = data["confusion"]
             return cls(
                 layer=int(data["layer"]),
                 kind=str(data["kind"]),
                 probe=str(data["probe"]),
-                score=estimates["score"],
-                control=estimates["control"],
-                information=estimates["information"],
+                score=_estimate(data["score"]),
                 penalties=tuple(float(p) for p in data["penalties"]),
                 confusion=None
                 if confusion is None
                 else tuple(tuple(int(v) for v in row) for row in confusion),
                 calibration=None
-                if data["calibration"] is None
-                else msgspec.convert(data["calibration"], Calibration),
+                if reliability is None
+                else msgspec.convert(reliability, Calibration),
+                **rest,
             )
-        except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
-            raise InputError(
-                f"this is no layer score as written before ({error}); probe the layer again"
-            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairScore:
-    """Functional redundancy of two layers."""
+    """What changes from one layer to the next.
+
+    Parameters
+    ----------
+    lower, upper : int
+    reading : Reading
+        Functional redundancy.
+    gain : Estimate or None
+        Conditional usable information, in nats, of classes and distributions.
+    """
 
     lower: int
     upper: int
     reading: Reading
+    gain: Estimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data for JSON."""
+        """As plain data for JSON; `from_dict` reads it back."""
         return {
             "pair": [self.lower, self.upper],
             "estimate": _record(self.reading.estimate),
             "extras": {name: _record(e) for name, e in self.reading.extras.items()},
             "p_redundant": self.reading.p_redundant,
             "p_needed": self.reading.p_needed,
+            "gain": None if self.gain is None else _record(self.gain),
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PairScore:
+        """Read what `to_dict` wrote.
+
+        Raises
+        ------
+        InputError
+            If it is something else.
+        """
+        with _reading("pair"):
+            lower, upper = (int(layer) for layer in data["pair"])
+            reading = Reading(
+                estimate=_estimate(data["estimate"]),
+                extras={str(name): _estimate(e) for name, e in data["extras"].items()},
+                p_redundant=data["p_redundant"],
+                p_needed=data["p_needed"],
+            )
+            gain = None if data["gain"] is None else _estimate(data["gain"])
+            return cls(lower=lower, upper=upper, reading=reading, gain=gain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantedScore:
+    """The positive control: scores of a layer into which the target was written, by kind."""
+
+    layer: int
+    scores: Mapping[str, Estimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON; `from_dict` reads it back."""
+        return {
+            "planted_in": self.layer,
+            "scores": {kind: _record(e) for kind, e in self.scores.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PlantedScore:
+        """Read what `to_dict` wrote.
+
+        Raises
+        ------
+        InputError
+            If it is something else.
+        """
+        with _reading("control"):
+            scores = {str(kind): _estimate(e) for kind, e in data["scores"].items()}
+            return cls(layer=int(data["planted_in"]), scores=scores)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,10 +293,51 @@ class ProbeReport:
             ],
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ProbeReport:
+        """Read what `to_dict` wrote; further keys are passed over.
+
+        Raises
+        ------
+        InputError
+            If it is something else.
+        """
+        with _reading("probe report or"):
+            plain = {
+                name: data[name]
+                for name in ("target", "target_kind", "baseline", "modality", "state", "n")
+            }
+            return cls(
+                **plain,
+                classes=tuple(data["classes"]),
+                layers=tuple(data["layers"]),
+                kinds=tuple(data["kinds"]),
+                n_groups=data["n_groups"],
+                settings=dict(data["settings"]),
+                scores=tuple(LayerScore.from_dict(s) for s in data["scores"]),
+                pairs=tuple(PairScore.from_dict(p) for p in data["pairs"]),
+                planted={kind: _estimate(e) for kind, e in data["planted"].items()},
+                diagnostics=tuple(Diagnostic(**d) for d in data["diagnostics"]),
+            )
+
 
 def _record(estimate: Estimate) -> dict[str, Any]:
     out: dict[str, Any] = msgspec.to_builtins(estimate_to_record(estimate))
     return out
+
+
+def _estimate(data: Any) -> Estimate:
+    return estimate_from_record(msgspec.convert(data, EstimateRecord))
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, msgspec.ValidationError) as error:
+        raise InputError(
+            f"this is no {what} score as written before ({error}); probe again"
+        ) from error
 
 
 def calibration(log_proba: FloatArray, codes: IntArray, *, bins: int = 10) -> Calibration:

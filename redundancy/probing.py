@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from estimators import Diagnostic, Estimate, InputError
-from estimators._arrays import FloatArray, IntArray, group_codes
-from estimators.intervals import cluster_mean
+from estimators._arrays import FloatArray, check_ci, group_codes
+from estimators._resample import shuffle_labels
 from probes._base import states
-from probes._crossfit import (
-    CrossFit,
-    cross_fit,
-    prior_log_proba,
-    resolve,
-    shared_products,
-)
-from probes._ridge import FoldedRidge
-from probes._split import group_permutation, grouped_folds
-from probes._target import Target, read_target
+from probes._crossfit import resolve
+from probes._split import grouped_folds
+from probes._target import read_target
+from redundancy._probe_findings import findings
+from redundancy._probe_layer import FAILURES, Job, Layer, one_line, rearranged
 from redundancy._probe_report import (
     Calibration,
     LayerScore,
     PairScore,
+    PlantedScore,
     ProbeReport,
-    calibration,
 )
+from redundancy._probe_rows import Rows, only_modality, target_values
 from redundancy.measures import functional
+from redundancy.measures._probed import nothing_to_probe, without
 from redundancy.measures._spec import Reading
 from redundancy.pairs import LayerPair
 from redundancy.store import ActivationStore
 
-__all__ = ["Calibration", "LayerScore", "PairScore", "ProbeReport", "probe_store"]
+__all__ = ["Calibration", "LayerScore", "PairScore", "PlantedScore", "ProbeReport", "probe_store"]
 
-_MOST_CLASSES = 200  # a larger confusion table is no longer read by anyone
+Item = LayerScore | PairScore | PlantedScore
 
 
 def probe_store(
@@ -55,8 +51,8 @@ def probe_store(
     pairs: bool = True,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
-    done: Iterable[LayerScore] = (),
-    progress: Callable[[int, int, LayerScore | PairScore], None] | None = None,
+    done: Iterable[Item] = (),
+    progress: Callable[[int, int, Item | None], None] | None = None,
 ) -> ProbeReport:
     """Fit probes to every layer of a store, on the same folds, and compare neighbouring layers.
 
@@ -93,15 +89,17 @@ def probe_store(
     controls : bool
         Whether to fit the controls, which doubles the time.
     pairs : bool
-        Whether to estimate functional redundancy of neighbouring layers.
+        Whether to compare neighbouring layers: functional redundancy, and the usable information
+        that the upper layer adds to the lower (classes and distributions only).
     seed : int
         Of folds, controls and MLPs.
     options : mapping, optional
         Further options of `probes.mlp.MLPProbe`.
-    done : iterable of LayerScore
-        Scores from an interrupted run with the same settings, which are not made again.
+    done : iterable of LayerScore, PairScore or PlantedScore
+        What an interrupted run with the same settings found; it is not made again.
     progress : callable, optional
-        Called with steps done, steps in all, and what was found.
+        Called with steps done, steps in all, and what was found, as soon as it is found; None in
+        place of what was `done`.
 
     Returns
     -------
@@ -111,7 +109,7 @@ def probe_store(
     ------
     InputError
         If there is no target, it has one class, groups are fewer than folds, or an option is none.
-        A layer that fails by itself has a score without value that says why.
+        A layer that fails by itself has a score without value that says why, and so do its pairs.
 
     Examples
     --------
@@ -122,63 +120,51 @@ def probe_store(
     >>> report.best().layer, bool(report.of(0, "linear").score.value < 0.7)
     (1, True)
     """
-    word = modality or _only_modality(store)
+    word = modality or only_modality(store)
     chosen = sorted(set(store.layers if layers is None else layers))
+    absent = [layer for layer in chosen if layer not in store.layers]
+    if absent:
+        raise InputError(f"the store has no layer {absent[0]}; it has {_listed(store.layers)}")
     if pool not in ("mean", "token"):
         raise InputError(f"pool is {pool!r}; use 'mean' or 'token'")
+    kinds = tuple(dict.fromkeys(kinds))
     if not kinds:
         raise InputError("no kind of probe was named; use 'linear', 'ridge', 'logistic' or 'mlp'")
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 5 or folds % 2 == 0:
-        raise InputError(f"folds is {folds!r}; use an odd number, 5 or more")
-    named, values = _target(store, target, word)
-    rows = _Rows.of(store, word, pool)
+    check_ci(ci)
+    functional.check_options(threshold, ci, folds)
+    named, values = target_values(store, target, word)
+    rows = Rows.of(store, word, pool)
     given = values[rows.first]
     z = read_target(given, rows.n)
     for kind in kinds:
         resolve(kind, z)
     codes, n_groups = group_codes(rows.groups, rows.n)
-    job = _Job(
+    mixed, scheme = shuffle_labels(given, codes, seed=seed + 1)
+    job = Job(
         target=z,
         codes=codes,
         n_groups=n_groups,
         fold_of=grouped_folds(rows.n, folds, groups=codes, labels=z.codes, seed=seed),
         folds=folds,
-        kinds=tuple(kinds),
+        kinds=kinds,
         ci=ci,
         seed=seed,
         options=dict(options or {}),
-        shuffled=_rearranged(z, group_permutation(codes, rows.n, seed=seed + 1))
-        if controls
-        else None,
+        shuffled=rearranged(z, mixed) if controls else None,
     )
-    known = {(s.layer, s.kind): s for s in done}
-    steps = len(chosen) * len(kinds) + (len(chosen) - 1 if pairs else 0)
-    scores: list[LayerScore] = []
-    found: list[PairScore] = []
-    planted: dict[str, Estimate] = {}
-    below: tuple[int, FloatArray] | None = None
-
-    def tell(item: LayerScore | PairScore) -> None:
-        if progress is not None:
-            progress(len(scores) + len(found), steps, item)
-
-    for layer in chosen:
-        x = rows.pooled(states(store.states(layer, word), f"layer {layer}"))
-        missing = [kind for kind in kinds if (layer, kind) not in known]
-        fresh = job.score(layer, x, missing) if missing else {}
-        for kind in kinds:
-            scores.append(fresh[kind] if kind in fresh else known[(layer, kind)])
-            tell(scores[-1])
-        if controls and not planted:
-            planted = job.plant(x)
-        if pairs and below is not None:
-            lower, x_lower = below
-            pair = LayerPair(lower, layer, x_lower, x, word, rows.groups, given)
-            reading = _functional(pair, threshold, ci, seed, folds)
-            found.append(PairScore(lower=lower, upper=layer, reading=reading))
-            tell(found[-1])
-        below = (layer, x)
+    run = _Run(
+        job,
+        {
+            number: Layer(job, number, lambda n=number: rows.pooled(_states(store, n, word)))  # type: ignore[misc]
+            for number in chosen
+        },
+        _Pairs(job, given, rows.groups, word, threshold) if pairs else None,
+        done,
+        progress,
+    )
+    run.go()
     shares = z.z.mean(0)
+    scores = tuple(run.scores[number, kind] for number in chosen for kind in kinds)
     return ProbeReport(
         target=named,
         target_kind=z.kind,
@@ -187,320 +173,155 @@ def probe_store(
         modality=word,
         state="mean over the tokens of a sample" if pool == "mean" else "one token",
         layers=tuple(chosen),
-        kinds=tuple(kinds),
-        scores=tuple(scores),
-        pairs=tuple(found),
-        planted=planted,
+        kinds=kinds,
+        scores=scores,
+        pairs=tuple(run.pairs[pair] for pair in pairwise(chosen)) if pairs else (),
+        planted=run.planted.scores if run.planted is not None else {},
         n=rows.n,
         n_groups=n_groups,
-        settings={"folds": folds, "ci": ci, "seed": seed, "pool": pool, "threshold": threshold},
-        diagnostics=_findings(scores, planted, z),
+        settings={
+            "folds": folds,
+            "ci": ci,
+            "seed": seed,
+            "pool": pool,
+            "threshold": threshold,
+            "dim": store.dim(word),
+            "trivial_cap": z.tr_cov,
+            "shuffled": scheme if controls else None,
+        },
+        diagnostics=findings(scores, run.planted.scores if run.planted else {}, z),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Which tokens make a row."""
+class _Run:
+    """Goes through the layers from below, two of them in memory at a time."""
 
-    n: int
-    first: IntArray
-    order: IntArray | None
-    counts: IntArray
-    groups: NDArray[Any] | None
-
-    @classmethod
-    def of(cls, store: ActivationStore, word: str, pool: str) -> _Rows:
-        owner = store.token_samples(word)
-        if len(owner) == 0:
-            raise InputError(
-                f"the store keeps no {word} states, and probes need them; extract with --tokens"
-            )
-        groups = store.groups(word)
-        if pool == "token" or len(np.unique(owner)) == len(owner):
-            every = np.arange(len(owner))
-            return cls(len(owner), every, None, np.ones(len(owner), dtype=np.int64), groups)
-        order = np.argsort(owner, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(owner[order]) != 0])
-        counts = np.diff(np.r_[starts, len(owner)])
-        first = order[starts]
-        return cls(len(first), first, order, counts, None if groups is None else groups[first])
-
-    def pooled(self, x: FloatArray) -> FloatArray:
-        if self.order is None:
-            return x
-        starts = np.r_[0, np.cumsum(self.counts)[:-1]]
-        sums = np.add.reduceat(x[self.order], starts, axis=0)
-        return np.asarray(sums / self.counts[:, None].astype(x.dtype))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """What all layers share."""
-
-    target: Target
-    codes: IntArray | None
-    n_groups: int | None
-    fold_of: IntArray
-    folds: int
-    kinds: tuple[str, ...]
-    ci: float | None
-    seed: int
-    options: dict[str, Any]
-    shuffled: Target | None
-
-    def fit(
+    def __init__(
         self,
-        x: FloatArray,
-        z: Target,
-        kinds: Sequence[str],
-        products: FoldedRidge | None = None,
-    ) -> dict[str, CrossFit]:
-        return cross_fit(
-            x,
-            z,
-            self.fold_of,
-            self.folds,
-            kinds,
-            groups=self.codes,
-            seed=self.seed,
-            options=self.options,
-            products=products,
-        )
+        job: Job,
+        layers: Mapping[int, Layer],
+        compare: _Pairs | None,
+        done: Iterable[Item],
+        progress: Callable[[int, int, Item | None], None] | None,
+    ) -> None:
+        self.job, self.layers, self.compare = job, dict(layers), compare
+        self.scores: dict[tuple[int, str], LayerScore] = {}
+        self.pairs: dict[tuple[int, int], PairScore] = {}
+        self.planted: PlantedScore | None = None
+        self._progress = progress
+        numbers = list(layers)
+        wanted = {(number, kind) for number in numbers for kind in job.kinds}
+        neighbours = set(pairwise(numbers)) if compare is not None else set()
+        for item in done:
+            if isinstance(item, PlantedScore):
+                self.planted = item
+            elif isinstance(item, PairScore) and (item.lower, item.upper) in neighbours:
+                self.pairs[item.lower, item.upper] = item
+            elif isinstance(item, LayerScore) and (item.layer, item.kind) in wanted:
+                self.scores[item.layer, item.kind] = item
+        self._plant = job.shuffled is not None
+        self._total = len(wanted) + len(neighbours) + int(self._plant)
 
-    def score(self, layer: int, x: FloatArray, kinds: Sequence[str]) -> dict[str, LayerScore]:
+    def go(self) -> None:
+        """Fill `scores`, `pairs` and `planted`."""
+        if self._n_done():
+            self._tell(None)
+        lower: Layer | None = None
+        for number in list(self.layers):
+            layer = self.layers.pop(number)
+            missing = [kind for kind in self.job.kinds if (number, kind) not in self.scores]
+            for kind, score in (layer.scores(missing) if missing else {}).items():
+                self.scores[number, kind] = score
+                self._tell(score)
+            if self._plant and self.planted is None:
+                self._plant_in(layer)
+            if self.compare is not None and lower is not None:
+                pair = lower.number, number
+                if pair not in self.pairs:
+                    self.pairs[pair] = self.compare.of(lower, layer)
+                    self._tell(self.pairs[pair])
+            lower = layer
+
+    def _plant_in(self, layer: Layer) -> None:
         try:
-            if bool((x == x[0]).all()):
-                raise InputError(
-                    f"layer {layer} is constant, all {len(x):,} rows are the same; check that "
-                    "these are activations of different inputs"
-                )
-            linear = any(resolve(kind, self.target) != "mlp" for kind in kinds)
-            products = shared_products(x, self.target, self.fold_of, self.folds) if linear else None
-            fits = self.fit(x, self.target, kinds, products)
-            null = {} if self.shuffled is None else self.fit(x, self.shuffled, kinds, products)
-        except InputError as error:
-            reason = Diagnostic(code="failed", severity="error", message=str(error))
-            return {
-                kind: LayerScore(
-                    layer=layer,
-                    kind=kind,
-                    probe=resolve(kind, self.target),
-                    score=self.estimate(None, kind, (reason,)),
-                )
-                for kind in kinds
-            }
-        return {
-            kind: self.layer_score(layer, kind, fit, null.get(kind)) for kind, fit in fits.items()
-        }
+            self.planted = PlantedScore(layer=layer.number, scores=self.job.plant(layer.x))
+        except FAILURES:
+            return  # the next layer may do
+        self._tell(self.planted)
 
-    def layer_score(
-        self, layer: int, kind: str, fit: CrossFit, null: CrossFit | None
-    ) -> LayerScore:
-        z = self.target
-        information = table = reliability = None
-        if fit.log_proba is not None:
-            prior = prior_log_proba(z, self.fold_of, self.folds)
-            gained = np.einsum("ij,ij->i", z.z, fit.log_proba - prior)
-            information = self.mean(gained, "nats", f"entropy minus held-out log loss, {fit.kind}")
-        if z.codes is not None:
-            guess = fit.scores.argmax(1)
-            if z.k <= _MOST_CLASSES:
-                counts = np.bincount(z.codes * z.k + guess, minlength=z.k**2).reshape(z.k, z.k)
-                table = tuple(tuple(int(v) for v in row) for row in counts)
-            if fit.log_proba is not None:
-                reliability = calibration(fit.log_proba, z.codes)
-        notes: tuple[Diagnostic, ...] = ()
-        if not fit.converged:
-            notes = (
-                Diagnostic(
-                    code="not-converged",
-                    severity="warning",
-                    message="a logistic fit used up its iterations, so the score is that of an "
-                    "unfinished probe, as a rule a little low",
-                ),
-            )
-        return LayerScore(
-            layer=layer,
-            kind=kind,
-            probe=fit.kind,
-            score=self.scored(z, fit, notes),
-            control=None
-            if null is None or self.shuffled is None
-            else self.scored(self.shuffled, null, ()),
-            information=information,
-            penalties=fit.penalties,
-            confusion=table,
-            calibration=reliability,
-        )
+    def _n_done(self) -> int:
+        return len(self.scores) + len(self.pairs) + int(self.planted is not None)
 
-    def scored(self, z: Target, fit: CrossFit, notes: tuple[Diagnostic, ...]) -> Estimate:
-        if z.codes is not None:
-            right = (fit.scores.argmax(1) == z.codes).astype(np.float64)
-            return self.mean(right, "accuracy", f"held-out {fit.kind} probe", (0.0, 1.0), notes)
-        predicted = fit.scores if fit.log_proba is None else np.exp(fit.log_proba)
-        error = ((z.z - predicted) ** 2).sum(1) / z.tr_cov
-        return self.mean(1.0 - error, "R²", f"held-out {fit.kind} probe", (-np.inf, 1.0), notes)
+    def _tell(self, item: Item | None) -> None:
+        if self._progress is not None:
+            self._progress(self._n_done(), self._total, item)
 
-    def mean(
+
+class _Pairs:
+    """Compares neighbouring layers."""
+
+    def __init__(
         self,
-        values: FloatArray,
-        unit: str,
-        method: str,
-        support: tuple[float, float] = (-np.inf, np.inf),
-        notes: tuple[Diagnostic, ...] = (),
-    ) -> Estimate:
-        mean = cluster_mean(
-            values, groups=self.codes, weighting="token", level=self.ci, support=support
-        )
-        return Estimate(
-            value=mean.value,
-            unit=unit,
-            kind="estimate",
-            n=len(values),
-            n_groups=self.n_groups,
-            method=f"{method}, {self.folds} folds; interval over groups, probes held fixed",
-            ci=mean.interval,
-            seed=self.seed,
-            diagnostics=notes,
-        )
+        job: Job,
+        given: NDArray[Any],
+        groups: NDArray[Any] | None,
+        word: str,
+        threshold: float | None,
+    ) -> None:
+        self.job, self.given, self.groups = job, given, groups
+        self.word, self.threshold = word, threshold
 
-    def estimate(self, value: float | None, kind: str, notes: tuple[Diagnostic, ...]) -> Estimate:
-        return Estimate(
-            value=value,
-            unit="accuracy" if self.target.kind == "classes" else "R²",
-            kind="estimate",
-            n=len(self.target.z),
-            n_groups=self.n_groups,
-            method=f"held-out {kind} probe",
-            seed=self.seed,
-            diagnostics=notes,
-        )
-
-    def plant(self, x: FloatArray) -> dict[str, Estimate]:
-        """Scores on states into which the target was written, at the size of the states."""
-        rng = np.random.default_rng(self.seed + 2)
-        z = (self.target.z - self.target.z.mean(0)) / np.sqrt(self.target.tr_cov)
-        size = float(np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean()))
-        directions = rng.normal(size=(self.target.k, x.shape[1])) / np.sqrt(x.shape[1])
-        written = np.asarray(x + 3.0 * size * (z @ directions), dtype=x.dtype)
+    def of(self, lower: Layer, upper: Layer) -> PairScore:
+        """Functional redundancy and gain; no estimate, with the reason, where that fails."""
+        gain: Estimate | None = None
         try:
-            fits = self.fit(written, self.target, self.kinds)
-        except InputError:
-            return {}
-        return {kind: self.scored(self.target, fit, ()) for kind, fit in fits.items()}
+            reading = self._functional(lower, upper)
+        except FAILURES as error:
+            reading = self._nothing(one_line(error))
+        if self.job.soft:
+            try:
+                gain = lower.gain(upper)
+            except FAILURES as error:
+                gain = self._nothing(one_line(error), "nats").estimate
+        upper.lighten()
+        return PairScore(lower=lower.number, upper=upper.number, reading=reading, gain=gain)
 
-
-def _functional(
-    pair: LayerPair, threshold: float | None, ci: float | None, seed: int, folds: int
-) -> Reading:
-    try:
-        return functional.measure(pair, threshold=threshold, ci=ci, seed=seed, folds=folds)
-    except InputError as error:
-        reason = Diagnostic(code="failed", severity="error", message=str(error))
-        nothing = Estimate(
-            value=None,
-            unit=functional.SPEC.unit,
-            kind="estimate",
-            n=pair.n,
-            method="split-probe product, failed",
-            seed=seed,
-            diagnostics=(reason,),
+    def _functional(self, lower: Layer, upper: Layer) -> Reading:
+        job = self.job
+        pair = LayerPair(
+            lower.number, upper.number, lower.x, upper.x, self.word, self.groups, self.given
         )
-        return Reading(estimate=nothing)
-
-
-def _only_modality(store: ActivationStore) -> str:
-    if len(store.modalities) != 1:
-        raise InputError(
-            f"the store has {', '.join(store.modalities)} tokens; say whose states to probe "
-            "(modality=)"
+        stopped = nothing_to_probe(pair, self.given, 2 * job.folds)
+        if stopped is not None:
+            return without(pair, stopped, functional.SPEC, "split-probe product", job.seed)
+        return functional.measure_probed(
+            pair,
+            upper.probes,
+            lower.probes,
+            job.target,
+            threshold=self.threshold,
+            ci=job.ci,
+            seed=job.seed,
         )
-    return str(store.modalities[0])
 
-
-def _target(store: ActivationStore, target: Any, word: str) -> tuple[str, NDArray[Any]]:
-    """Name and values per token."""
-    if isinstance(target, str):
-        values = store.with_target(target).target_of(word)
-        name = target
-    elif target is None:
-        values, name = store.target_of(word), "target"
-    else:
-        values, name = np.asarray(target), "target"
-    if values is None:
-        columns = sorted({key for row in store.samples[:100] for key in row})
-        raise InputError(
-            "there is no target to probe for; name a column of the samples "
-            f"({', '.join(columns)}) or give one value per token"
-        )
-    tokens = store.n_tokens(word)
-    if values.ndim == 0 or len(values) != tokens:
-        raise InputError(
-            f"the target has shape {values.shape} for {tokens:,} {word} tokens; give one value "
-            "per token"
-        )
-    return name, values
-
-
-def _rearranged(target: Target, rows: IntArray) -> Target:
-    return Target(
-        kind=target.kind,
-        z=target.z[rows],
-        classes=target.classes,
-        codes=None if target.codes is None else target.codes[rows],
-    )
-
-
-def _findings(
-    scores: Sequence[LayerScore], planted: Mapping[str, Estimate], target: Target
-) -> tuple[Diagnostic, ...]:
-    found = []
-    least = 0.8 if target.kind == "classes" else 0.5
-    weak = [kind for kind, e in planted.items() if e.value is not None and e.value < least]
-    if weak:
-        found.append(
-            Diagnostic(
-                code="weak-probe",
-                severity="warning",
-                message=f"{' and '.join(weak)} probes do not find a target that was written into "
-                "the states, so low scores say little: save more samples",
+    def _nothing(self, reason: str, unit: str = functional.SPEC.unit) -> Reading:
+        return Reading(
+            estimate=Estimate(
+                value=None,
+                unit=unit,
+                kind="estimate",
+                n=len(self.job.target.z),
+                n_groups=self.job.n_groups,
+                method="failed",
+                seed=self.job.seed,
+                diagnostics=(Diagnostic(code="failed", severity="error", message=reason),),
             )
         )
-    share = float(target.z.mean(0).max()) if target.kind == "classes" else 0.0
-    leaky = [
-        s
-        for s in scores
-        if s.control is not None and s.control.ci is not None and s.control.ci.low > share + 0.02
-    ]
-    if leaky:
-        found.append(
-            Diagnostic(
-                code="control",
-                severity="error",
-                message=f"probes score above chance on shuffled targets (layer {leaky[0].layer}): "
-                "either samples of one image are in several groups, and the scores are not about "
-                "the target, or every image has the same pattern of targets, which a shuffle of "
-                "whole images keeps; read scores against the shuffled ones, not against chance",
-            )
-        )
-    read = [s for s in scores if s.information is not None and s.information.ci is not None]
-    for kind in dict.fromkeys(s.kind for s in read):
-        of_kind = [s for s in read if s.kind == kind]
-        first, last = of_kind[0], max(of_kind, key=lambda s: float(s.information or 0.0))
-        if (
-            first.information is not None
-            and last.information is not None
-            and first.information.ci is not None
-            and last.information.ci is not None
-            and last.information.ci.low > first.information.ci.high
-        ):
-            found.append(
-                Diagnostic(
-                    code="information-grows",
-                    severity="info",
-                    message=f"{kind} probes use more of layer {last.layer} than of layer "
-                    f"{first.layer}: usable information may grow, where mutual information of "
-                    "whole-sequence states never does",
-                )
-            )
-    return tuple(found)
+
+
+def _states(store: ActivationStore, number: int, word: str) -> FloatArray:
+    return states(store.states(number, word), f"layer {number}")
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return ", ".join(map(str, layers))

@@ -11,15 +11,22 @@ import numpy as np
 from estimators import Diagnostic, Estimate, InputError, Interval
 from estimators._arrays import FloatArray, IntArray, group_codes
 from estimators.intervals import cluster_mean
+from probes._split import grouped_folds
 from probes._target import Target, read_target
-from redundancy.measures._functional_probes import Probed, probe_pair
+from redundancy.measures._functional_probes import (
+    KINDS,
+    LayerProbes,
+    Probed,
+    compare_layers,
+    probe_layer,
+)
 from redundancy.measures._grouped import check_level, group_diagnostics
 from redundancy.measures._probed import nothing_to_probe, states_and_target, without
 from redundancy.measures._spec import Column, MeasureSpec, Reading
 from redundancy.pairs import LayerPair
 from redundancy.theory.theorem2 import probe_error_bound, theorem2_reverse
 
-__all__ = ["SPEC", "measure"]
+__all__ = ["SPEC", "check_options", "measure", "measure_probed"]
 
 SPEC = MeasureSpec(
     title="mean squared difference of what two layers predict of the target (linear probes)",
@@ -55,6 +62,7 @@ def measure(
     seed: int = 0,
     folds: int = 5,
     regularisation: float | str = "auto",
+    kind: str = "linear",
 ) -> Reading:
     r"""Mean squared difference between what the two layers predict of the target Z.
 
@@ -93,6 +101,9 @@ def measure(
         ``"none"`` is least squares; ``"auto"`` too, on as many principal components as a third of
         the samples to fit on, where these are fewer than 1.25 per coordinate. ``"cv"`` (a penalty
         chosen for each probe inside its own folds) and a number shrink probes and bias F.
+    kind : {"linear", "mlp"}
+        Family of probes. MLPs, stopped early, keep the bias of their own smoothness; their
+        interval holds the probes fixed, so no layer is called redundant on it.
 
     Returns
     -------
@@ -100,7 +111,8 @@ def measure(
         The headline's interval counts the probes' variance too (infinitesimal jackknife over
         groups). At F = 0 the statistic is degenerate: an interval that would reach below 0 starts
         there, and only its upper end is a statement. Extras: ``clipped``, ``share`` (of
-        tr Cov(Z)), ``plug_in`` (E1, biased upwards by the probes' variance), ``gain`` (E3, the
+        tr Cov(Z)), ``plug_in`` (E1, biased upwards by the probes' variance), ``one_step`` (E4,
+        biased downwards by as much; a diagnostic, with linear probes only), ``gain`` (E3, the
         difference of the errors, equal to F only if the target depends on the lower layer through
         the upper), ``trivial_cap`` (tr Cov(Z), which F never exceeds), ``r2_upper``, ``r2_lower``,
         ``theorem2_lower`` and ``theorem2_upper`` (with the probes' whole error as eta, valid but
@@ -128,11 +140,7 @@ def measure(
     Definition 3 and Theorem 2 of the paper. Efron (1982), The Jackknife, the Bootstrap and Other
     Resampling Plans, ch. 6 (infinitesimal jackknife).
     """
-    check_level(ci)
-    if threshold is not None and not 0.0 < threshold < math.inf:
-        raise InputError(f"threshold is {threshold!r}; give squared units of Z, above 0")
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 5 or folds % 2 == 0:
-        raise InputError(f"folds is {folds!r}; use an odd number, 5 or more")
+    check_options(threshold, ci, folds, kind)
     x_lower, x_upper, given = states_and_target(pair, "functional")
     stopped = nothing_to_probe(pair, given, 2 * folds)
     if stopped is not None:
@@ -141,9 +149,53 @@ def measure(
         target = read_target(given, pair.n)
     except InputError as error:
         raise InputError(f"layers {pair.label}: {error}") from error
+    codes, _ = group_codes(pair.groups, pair.n)
+    fold_of = grouped_folds(pair.n, folds, groups=codes, labels=target.codes, seed=seed)
+    upper, lower = (
+        probe_layer(
+            x,
+            target,
+            fold_of,
+            folds,
+            kind=kind,
+            regularisation=regularisation,
+            groups=codes,
+            seed=seed,
+        )
+        for x in (x_upper, x_lower)
+    )
+    return measure_probed(pair, upper, lower, target, threshold=threshold, ci=ci, seed=seed)
+
+
+def measure_probed(
+    pair: LayerPair,
+    upper: LayerProbes,
+    lower: LayerProbes,
+    target: Target,
+    *,
+    threshold: float | None = None,
+    ci: float | None = 0.95,
+    seed: int = 0,
+) -> Reading:
+    """Return the reading of a pair whose layers are probed already, on the same folds."""
+    x_lower, x_upper, _ = states_and_target(pair, "functional")
     codes, n_groups = group_codes(pair.groups, pair.n)
-    probed = probe_pair(x_lower, x_upper, target, codes, folds, seed, regularisation, ci)
+    probed = compare_layers(upper, lower, x_upper, x_lower, target, codes, ci=ci, seed=seed)
+    folds = len(upper.folds)
     return _reading(pair, probed, target, codes, n_groups, threshold, ci, seed, folds)
+
+
+def check_options(
+    threshold: float | None, ci: float | None, folds: int, kind: str = "linear"
+) -> None:
+    """Raise InputError if an option is none."""
+    check_level(ci)
+    if threshold is not None and not 0.0 < threshold < math.inf:
+        raise InputError(f"threshold is {threshold!r}; give squared units of Z, above 0")
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 5 or folds % 2 == 0:
+        raise InputError(f"folds is {folds!r}; use an odd number, 5 or more")
+    if kind not in KINDS:
+        raise InputError(f"kind is {kind!r}; use {' or '.join(map(repr, KINDS))}")
 
 
 def _reading(
@@ -160,19 +212,34 @@ def _reading(
     rows, cap = probed.rows, target.tr_cov
     units = pair.n if n_groups is None else n_groups
     value = rows.value
-    se = None if ci is None else rows.se(codes)
-    notes = (*group_diagnostics(units, pair.n), *_findings(pair, probed, cap), _FAMILY)
+    linear = probed.kind == "linear"
+    se = None if ci is None or not linear else rows.se(codes)
+    interval = None
+    if ci is not None and se is not None:
+        interval = _interval(value, se, units, ci)
+    elif ci is not None:
+        fixed = cluster_mean(rows.product, groups=codes, weighting="token", level=ci)
+        interval = fixed.interval and replace(
+            fixed.interval, method=f"{fixed.interval.method}, probes held fixed"
+        )
+        se = fixed.se
+    family = (
+        _FAMILY
+        if linear
+        else replace(_FAMILY, message=_FAMILY.message.replace("linear probes", "MLP probes"))
+    )
+    notes = (*group_diagnostics(units, pair.n), *_findings(pair, probed, cap), family)
     headline = Estimate(
         value=value,
         unit=SPEC.unit,
         kind="estimate",
         n=pair.n,
         n_groups=n_groups,
-        method=f"split-probe product (E2), {folds} folds, linear probes",
-        ci=None if ci is None or se is None else _interval(value, se, units, ci),
+        method=f"split-probe product (E2), {folds} folds, {probed.kind} probes",
+        ci=interval,
         params={
             "target": target.kind,
-            "family": "linear",
+            "family": probed.kind,
             "state": f"{pair.modality} token",
             "folds": folds,
             "fitted_on": probed.per_fit,
@@ -186,8 +253,8 @@ def _reading(
     p_redundant = p_needed = None
     if threshold is not None and se is not None:
         p_redundant, p_needed = _p_values(value, se, units, threshold)
-        if probed.shrunk:
-            p_redundant = 1.0  # shrunk probes differ less than they should
+        if probed.shrunk or not linear:
+            p_redundant = 1.0  # shrunk probes differ less, stopped ones as a rule too
     return Reading(
         estimate=headline,
         extras=_extras(headline, probed, target, codes, ci),
@@ -263,6 +330,12 @@ def _extras(
         "plug_in": average(
             rows.plug_in, "plug-in (E1), biased upwards by the probes' variance; interval without"
         ),
+        "one_step": plain(None, "one-step (E4), for linear probes with an interval only")
+        if not np.isfinite(rows.one_step).all()
+        else average(
+            rows.one_step,
+            "one-step (E4), biased downwards about as much as the plug-in upwards; diagnostic only",
+        ),
         "gain": average(
             rows.error_lower - rows.error_upper,
             "explained gain (E3): error of the lower layer's probes minus the upper's",
@@ -279,7 +352,9 @@ def _extras(
         "transfer": plain(None, none)
         if probed.transfer is None
         else average(probed.transfer, "the upper layer's probe on both layers"),
-        "transfer_bound": plain(probed.transfer_bound, "squared spectral norm times E|X - X'|^2")
+        "transfer_bound": plain(
+            probed.transfer_bound, "squared Lipschitz constant times E|X - X'|^2"
+        )
         if probed.transfer_bound is not None
         else plain(None, none),
     }

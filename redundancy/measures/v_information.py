@@ -15,7 +15,7 @@ from probes._base import states
 from probes._crossfit import prior_log_proba
 from probes._split import grouped_folds
 from probes._target import read_target
-from probes.v_information import held_out_losses
+from probes.v_information import conditional_losses
 from redundancy.measures._grouped import check_level, group_diagnostics, p_values
 from redundancy.measures._probed import nothing_to_probe, states_and_target, without
 from redundancy.measures._spec import Column, MeasureSpec, Reading
@@ -123,14 +123,7 @@ def measure(
     codes, n_groups = group_codes(pair.groups, pair.n)
     fold_of = grouped_folds(pair.n, folds, groups=codes, labels=target.codes, seed=seed)
     upper, lower = states(x_upper, "upper"), states(x_lower, "lower")
-    loss = {
-        name: held_out_losses(x, target, fold_of, folds, kind, codes, seed)[0]
-        for name, x in (
-            ("upper", upper),
-            ("lower", lower),
-            ("both", np.concatenate([upper, lower], axis=1)),
-        )
-    }
+    loss = conditional_losses(upper, lower, target, fold_of, folds, kind, codes, seed)
     loss["nothing"] = -np.einsum("ij,ij->i", target.z, prior_log_proba(target, fold_of, folds))
 
     def estimate(values: FloatArray, how: str, **changes: Any) -> Estimate:

@@ -11,7 +11,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from estimators import InputError
-from probes._ridge import FoldedRidge, compact, standardised
+from probes._folded import RidgeSolver
+from probes._principal import principal
+from probes._ridge import FoldedRidge
 from probes._split import grouped_folds
 from probes.linear import LogisticProbe, RidgeProbe
 
@@ -45,38 +47,46 @@ def test_more_coordinates_than_samples_give_the_same_ridge(penalty):
     np.testing.assert_allclose(ours.predict(x + 0.1), peer.predict(x + 0.1), rtol=1e-5, atol=1e-5)
 
 
-def test_primal_and_dual_agree_where_scales_do():
-    x, z = values(n=90, d=30)
-    ready = compact(standardised(x)[0])[:, :30]
-    fold_of = grouped_folds(90, 3, seed=0)
-    primal = FoldedRidge(ready, z, fold_of, 3, dual=False, isotropic=True).fit((0, 2), 0.1)
-    dual = FoldedRidge(ready, z, fold_of, 3, dual=True).fit((0, 2), 0.1)
-    np.testing.assert_allclose(primal.predict(), dual.predict(), atol=1e-9)
-    assert primal.df == pytest.approx(dual.df, rel=1e-9)
-    outside = np.flatnonzero(fold_of == 1)
-    weights = np.random.default_rng(1).normal(size=(len(outside), 2))
-    np.testing.assert_allclose(
-        primal.adjoint(outside, weights), dual.adjoint(outside, weights), atol=1e-9
-    )
+def folded(x, z, folds, seed=0):
+    """Fits on unions of folds, with rows in the order of the layer."""
+    layer = principal(x, grouped_folds(len(x), folds, seed=seed), folds)
+    return FoldedRidge(layer, z[layer.order])
 
 
-@pytest.mark.parametrize("dual", [False, True])
-def test_the_adjoint_is_the_derivative_of_the_predictions(dual):
+@pytest.mark.parametrize("d", [30, 900])
+def test_both_solvers_give_scikit_learns_ridge_on_a_union_of_folds(d):
+    x, z = values(n=d + 100, d=d)
+    fold_of = grouped_folds(len(x), 3, seed=0)
+    layer = principal(x, fold_of, 3)
+    coef, intercept = RidgeSolver(layer, z[layer.order][:, None]).fit((0, 2), [0.1, 1.0])
+    ready = StandardScaler().fit_transform(x)
+    inside = fold_of != 1
+    for i, penalty in enumerate((0.1, 1.0)):
+        peer = Ridge(alpha=penalty * inside.sum()).fit(ready[inside], z[inside])
+        ours = layer.x @ coef[i][:, 0] + intercept[i, 0]
+        np.testing.assert_allclose(
+            ours, peer.predict(ready)[layer.order], rtol=1e-6, atol=1e-8 * np.abs(z).max()
+        )
+        one = folded(x, z, 3).fit((0, 2), penalty).predict()
+        np.testing.assert_allclose(one, ours, rtol=1e-6, atol=1e-8 * np.abs(z).max())
+
+
+def test_the_adjoint_is_the_derivative_of_the_predictions():
     x, z = values(n=60, d=5)
-    ready, fold_of = standardised(x)[0], grouped_folds(60, 3, seed=0)
-    outside = np.flatnonzero(fold_of == 1)
+    ridge = folded(x, z, 3)
+    outside = ridge.members[1]
     weights = np.random.default_rng(1).normal(size=(len(outside), 2))
-    base = FoldedRidge(ready, z, fold_of, 3, dual=dual).fit((0, 2), 0.3)
-    moved = z.copy()
-    moved[base.rows[4], 1] += 1.0
-    other = FoldedRidge(ready, moved, fold_of, 3, dual=dual).fit((0, 2), 0.3)
-    change = float(np.sum(weights * (other.predict() - base.predict())[outside]))
+    base = ridge.fit((0, 2), 0.3)
+    ridge_moved = folded(x, z, 3)
+    ridge_moved.z[base.rows[4], 1] += 1.0
+    moved = FoldedRidge(ridge_moved.layer, ridge_moved.z).fit((0, 2), 0.3)
+    change = float(np.sum(weights * (moved.predict() - base.predict())[outside]))
     assert base.adjoint(outside, weights)[4, 1] == pytest.approx(change, rel=1e-8)
 
 
 def test_effective_parameters_of_least_squares_are_counted():
     x, z = values(n=100, d=7)
-    ridge = FoldedRidge(standardised(x)[0], z, grouped_folds(100, 4, seed=0), 4)
+    ridge = folded(x, z, 4)
     assert ridge.fit((0, 1, 2)).df == 8.0
     assert 1.0 < ridge.fit((0, 1, 2), 10.0).df < 4.0
 

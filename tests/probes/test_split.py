@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from estimators import InputError
-from probes._split import check_folds, group_permutation, grouped_folds
+from probes._split import grouped_folds
 
 
 @given(
@@ -56,18 +56,3 @@ def test_seeds_deal_differently():
 def test_what_cannot_be_split_is_said(arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         grouped_folds(**arguments)
-
-
-@pytest.mark.parametrize("folds", [[0, 0, 2, 2], [0, 0, 0, 0], [0, 1], [-1, 0, 1, 1]])
-def test_folds_of_ones_own_are_checked(folds):
-    with pytest.raises(InputError, match="fold"):
-        check_folds(folds, 4)
-
-
-def test_permuted_targets_come_from_other_groups_in_runs():
-    groups = np.repeat(np.arange(40), 5)
-    rows = group_permutation(groups, 200, seed=0)
-    assert sorted(rows) == list(range(200))
-    moved = groups[rows].reshape(40, 5)
-    assert np.all(moved == moved[:, :1])
-    assert np.mean(moved[:, 0] == np.arange(40)) < 0.2

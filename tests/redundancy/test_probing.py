@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from estimators import InputError
-from redundancy.probing import LayerScore, probe_store
+from redundancy.probing import LayerScore, PairScore, PlantedScore, probe_store
 from redundancy.store import ActivationStore
 from redundancy.synthetic import GaussianChain
 
@@ -81,17 +81,44 @@ def test_it_goes_into_json_and_scores_come_back(report):
 
 
 def test_it_resumes_with_what_is_done(report):
-    seen = []
-    again = probe_store(
+    everything = []
+    probe_store(
         store(),
         kinds=("linear", "ridge"),
         threshold=0.1,
-        done=report.scores[:4],
-        progress=lambda i, n, item: seen.append((i, n)),
+        progress=lambda i, n, item: everything.append(item),
     )
-    assert again.to_dict()["scores"] == report.to_dict()["scores"]
-    assert [i for i, _ in seen] == list(range(1, 9))
-    assert {n for _, n in seen} == {8}
+    assert len(everything) == 6 + 2 + 1
+    for stop in (1, 4, 6, 9):
+        seen = []
+        again = probe_store(
+            store(),
+            kinds=("linear", "ridge"),
+            threshold=0.1,
+            done=everything[:stop],
+            progress=lambda i, n, item, seen=seen: seen.append((i, n, item)),
+        )
+        assert again.to_dict() == report.to_dict()
+        assert [i for i, _, _ in seen] == list(range(stop, 10))
+        assert {n for _, n, _ in seen} == {9}
+        assert seen[0][2] is None
+
+
+def test_what_was_read_back_from_json_is_the_same(report):
+    data = json.loads(json.dumps(report.to_dict()))
+    assert type(report).from_dict(data).to_dict() == report.to_dict()
+    planted = PlantedScore(layer=0, scores=report.planted)
+    again = PlantedScore.from_dict(json.loads(json.dumps(planted.to_dict())))
+    assert again.to_dict() == planted.to_dict()
+    with pytest.raises(InputError, match="no pair score"):
+        PairScore.from_dict({"pair": [1]})
+
+
+def test_pairs_say_what_a_layer_makes_usable(report):
+    first, second = (pair.gain for pair in report.pairs)
+    assert first.unit == "nats"
+    assert first.ci.low > 0.3
+    assert abs(second.value) < 0.1
 
 
 def test_tokens_can_be_rows_and_stay_with_their_image():
