@@ -6,7 +6,9 @@ import contextlib
 import math
 import secrets
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -30,12 +32,17 @@ _BUILT_IN = {"id", "group", "statistics", "states", "positions", "layers", "row"
 _MAX_ROW_BYTES = 2**24
 
 
+_Entries = list[tuple[CapturedSample, SampleRow]]
+_UNDER_WAY = 2  # shards; more would cost memory and gain nothing
+
+
 class StoreWriter:
     """Collects captured samples and writes them as immutable shards; use it in a ``with`` block.
 
     A shard is written when `max_bytes` or `max_samples` have come together, or when the oldest
-    sample has waited `flush_seconds`, so that a killed process loses at most that much work. On
-    leaving the block, on an exception or Ctrl-C too, the samples at hand are written.
+    sample has waited `flush_seconds`, so that a killed process loses at most that much work. It is
+    written in the background, two at a time at most, while further samples come in; a failure is
+    raised by the next call. On leaving the block, on an exception or Ctrl-C too, all is written.
 
     Parameters
     ----------
@@ -64,10 +71,12 @@ class StoreWriter:
         self._rank, self._run, self._sequence = rank, secrets.token_hex(6), 0
         self._max_bytes, self._max_samples = max_bytes, max_samples
         self._flush_seconds = flush_seconds
-        self._buffer: list[tuple[CapturedSample, SampleRow]] = []
+        self._buffer: _Entries = []
         self._bytes = self._row_bytes = 0
         self._since = 0.0
         self._kinds: dict[str, Any] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._under_way: deque[tuple[Future[None], _Entries]] = deque()
         self.n_written = 0
 
     def add(self, sample: CapturedSample) -> bool:
@@ -77,7 +86,7 @@ class StoreWriter:
         ------
         InputError
             If the sample does not fit the store (layers, widths, modalities, thresholds), or if
-            the disk refuses a shard.
+            the disk refused a shard.
         """
         if sample.id in self._done:
             return False
@@ -94,26 +103,45 @@ class StoreWriter:
             or len(self._buffer) >= self._max_samples
             or time.monotonic() - self._since >= self._flush_seconds
         ):
-            self.flush()
+            self._hand_over()
         return True
 
     def flush(self) -> None:
-        """Write what was collected as one shard."""
+        """Write what was collected, and wait until all of it is on disk."""
+        self._hand_over()
+        while self._under_way:
+            self._settle()
+
+    def _hand_over(self) -> None:
+        """Let a thread write what was collected; hashing, writing and syncing free the others."""
         if not self._buffer:
             return
-        ordered = sorted(self._buffer, key=lambda entry: sample_order(entry[0].id))
-        tensors, layers = _pack([sample for sample, _ in ordered], self._manifest)
-        write_shard(
-            self._folder,
-            self._next_name(),
-            self._manifest,
-            tensors,
-            [row for _, row in ordered],
-            layers,
-        )
-        self.n_written += len(self._buffer)
-        self._buffer = []
+        while len(self._under_way) >= _UNDER_WAY:
+            self._settle()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_UNDER_WAY, thread_name_prefix="store-writer")
+        entries, self._buffer = self._buffer, []
         self._bytes = self._row_bytes = 0
+        self._under_way.append(
+            (self._pool.submit(self._write, self._next_name(), entries), entries)
+        )
+
+    def _settle(self) -> None:
+        """Wait for the oldest shard; if it could not be written, its samples are kept for later."""
+        future, entries = self._under_way[0]
+        wait([future])  # a Ctrl-C here leaves it where it is
+        self._under_way.popleft()
+        failure = future.exception()
+        if failure is not None:
+            self._buffer = entries + self._buffer
+            raise failure
+        self.n_written += len(entries)
+
+    def _write(self, name: str, entries: _Entries) -> None:
+        ordered = sorted(entries, key=lambda entry: sample_order(entry[0].id))
+        tensors, layers = _pack([sample for sample, _ in ordered], self._manifest)
+        rows = [row for _, row in ordered]
+        write_shard(self._folder, name, self._manifest, tensors, rows, layers)
 
     def _next_name(self) -> str:
         self._sequence += 1
@@ -128,12 +156,16 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.flush()
-            return
-        # The error that ended the block is the one to report; a full disk would only hide it.
-        with contextlib.suppress(InputError, OSError):
-            self.flush()
+        try:
+            if error is None:
+                self.flush()
+                return
+            # The error that ended the block is the one to report; a full disk would only hide it.
+            with contextlib.suppress(InputError, OSError):
+                self.flush()
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown()
 
     def _check(self, sample: CapturedSample) -> tuple[SampleRow, int]:
         name, manifest = f"sample {sample.id!r}", self._manifest
@@ -247,7 +279,7 @@ def write_shard(
             undo.pop_all()
     except OSError as error:
         raise InputError(
-            f"shard {shard} can't be written: {error.strerror or error}; every shard before it is "
+            f"shard {shard} can't be written: {error.strerror or error}; every shard that stands is "
             "complete: make room, then run the command again with --resume"
         ) from error
 
