@@ -1,0 +1,335 @@
+"""How fast and how large: writing, resuming, streaming within a memory limit, engines side by side.
+
+    python benchmarks/scale.py                  all parts, small: a few minutes
+    python benchmarks/scale.py write resume     some of them
+    python benchmarks/scale.py estimate --layers 33 --width 4096 --tokens 200000 --distinct 40000 \\
+        --memory 4GB --measure informational    the large one: hours
+
+The states are synthetic: random walks over the layers in 32 directions with noise, in half
+precision. With ``--distinct`` fewer tokens than ``--tokens`` are made, and the shards are hard
+links to these, each with a sidecar and samples of its own: reading, checking and arithmetic are
+those of the whole store, but the disk (and its cache) sees only the distinct part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Beside this file lies an estimators.py, which would hide the package of that name.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import msgspec  # noqa: E402
+import numpy as np  # noqa: E402
+
+import redundancy as rd  # noqa: E402
+from redundancy._files import write_sealed  # noqa: E402
+from redundancy.store._schema import SampleRow, Sidecar, read_sidecar  # noqa: E402
+from redundancy.store._writer import write_shard  # noqa: E402
+from vlm.sample import CapturedSample  # noqa: E402
+
+TOKENS_PER_SAMPLE = 100
+
+
+def make_store(folder: Path, layers: int, width: int, tokens: int, distinct: int) -> Path:
+    """A store of `tokens` tokens in shards of 1,000, of which `distinct` differ."""
+    if (folder / "store.json").exists():
+        return folder
+    store = rd.ActivationStore.create(
+        folder,
+        n_layers=layers - 1,
+        model="synthetic",
+        dims=width,
+        modalities=("vision",),
+        tokens=TOKENS_PER_SAMPLE,
+    )
+    manifest = store._source.manifest
+    rng = np.random.default_rng(0)
+    basis = rng.normal(size=(32, width)).astype(np.float32)
+    per_shard = min(1000, tokens)
+    samples = per_shard // TOKENS_PER_SAMPLE
+    made: list[str] = []
+    for number in range(tokens // per_shard):
+        name = f"r0-00000000-{number + 1:06d}"
+        rows = [
+            SampleRow(id=f"s{number * samples + i}", group=f"g{number * samples + i}", row={})
+            for i in range(samples)
+        ]
+        if (number + 1) * per_shard > max(distinct, per_shard):
+            original = made[number % len(made)]
+            os.link(folder / f"{original}.safetensors", folder / f"{name}.safetensors")
+            sidecar: Sidecar = read_sidecar(folder / f"{original}.json")
+            sidecar = msgspec.structs.replace(sidecar, shard=name, samples=rows)
+            write_sealed(folder / f"{name}.json", sidecar, indent=None)
+            continue
+        x = rng.standard_normal((per_shard, 32), dtype=np.float32) @ basis
+        tensors: dict[str, Any] = {}
+        for layer in range(layers):
+            x += 0.5 * rng.standard_normal(x.shape, dtype=np.float32)
+            tensors[f"states/vision/{layer}"] = x.astype(np.float16)
+        tensors["tokens/vision/sample"] = np.repeat(
+            np.arange(samples, dtype=np.int32), TOKENS_PER_SAMPLE
+        )
+        tensors["tokens/vision/position"] = np.tile(
+            np.arange(TOKENS_PER_SAMPLE, dtype=np.int64), samples
+        )
+        write_shard(folder, name, manifest, tensors, rows, [])
+        made.append(name)
+    return folder
+
+
+class Watch(threading.Thread):
+    """Memory and processor time of this process and its children, five times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.resident = self.proportional = 0
+        self.cpu: dict[int, float] = {}
+        self._stop_now = threading.Event()
+
+    def run(self) -> None:
+        while not self._stop_now.wait(0.2):
+            resident = proportional = 0
+            for pid in [os.getpid(), *children(os.getpid())]:
+                try:
+                    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                        kind, _, value = line.partition(":")
+                        if kind == "Rss":
+                            resident += int(value.split()[0]) * 1024
+                        elif kind == "Pss":
+                            proportional += int(value.split()[0]) * 1024
+                    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                    ticks = os.sysconf("SC_CLK_TCK")
+                    self.cpu[pid] = (int(fields[11]) + int(fields[12])) / ticks
+                except (OSError, ValueError):
+                    continue
+            self.resident = max(self.resident, resident)
+            self.proportional = max(self.proportional, proportional)
+
+    def stop(self) -> None:
+        self._stop_now.set()
+        self.join()
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += [int(child), *children(int(child))]
+    return found
+
+
+@contextmanager
+def scratch(given: str | None) -> Iterator[Path]:
+    folder = Path(given or tempfile.mkdtemp(prefix="scale-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        if given is None:
+            shutil.rmtree(folder)
+
+
+def write(folder: Path, options: argparse.Namespace) -> None:
+    """Token states to shards, beside the same number of bytes written plainly to one file."""
+    layers, width, count = 33, 4096, 64
+    rng = np.random.default_rng(0)
+    states = rng.standard_normal((layers, 16, width), dtype=np.float32).astype(np.float16)
+    total = count * states.nbytes
+    plain, ours = [], []
+    for turn in range(5):
+        block = np.ascontiguousarray(states).reshape(-1).view(np.uint8)
+        started = time.perf_counter()
+        with (folder / "plain").open("wb", buffering=0) as handle:
+            for _ in range(count):
+                handle.write(block.data)
+            os.fsync(handle.fileno())
+        plain.append(total / (time.perf_counter() - started))
+        (folder / "plain").unlink()
+        store = rd.ActivationStore.create(
+            folder / f"w{turn}",
+            n_layers=layers - 1,
+            dims=width,
+            modalities=("vision",),
+            tokens=16,
+        )
+        started = time.perf_counter()
+        with store.writer() as writer:
+            for number in range(count):
+                writer.add(_sample(number, states, layers))
+        ours.append(total / (time.perf_counter() - started))
+        shutil.rmtree(folder / f"w{turn}")
+    rate = np.median(ours) / np.median(plain)
+    print(
+        f"write: {np.median(ours) / 1e6:,.0f} MB/s of {np.median(plain) / 1e6:,.0f} MB/s "
+        f"sequential with fsync ({rate:.0%}; {total / 1e6:,.0f} MB, medians of 5, "
+        f"ours {min(ours) / 1e6:,.0f} to {max(ours) / 1e6:,.0f})"
+    )
+
+
+def _sample(number: int, states: np.ndarray, layers: int) -> CapturedSample:
+    return CapturedSample(
+        id=f"s{number}",
+        group=f"g{number}",
+        statistics={},
+        states={"vision": states},
+        positions={"vision": np.arange(states.shape[1])},
+        layers=list(range(layers)),
+        row={"question": "which?", "answer": "this"},
+    )
+
+
+def resume(folder: Path, options: argparse.Namespace) -> None:
+    """What opening and taking up a store of 1,000 shards costs."""
+    path = make_store(folder / "thousand", 5, 64, 1_000_000 // 10, 1_000_000 // 10)
+    if len(list(path.glob("*.json"))) < 1000:
+        for number in range(100, 1000):
+            original, name = f"r0-00000000-{number % 100 + 1:06d}", f"r0-00000000-{number + 1:06d}"
+            os.link(path / f"{original}.safetensors", path / f"{name}.safetensors")
+            sidecar: Sidecar = read_sidecar(path / f"{original}.json")
+            rows = [
+                SampleRow(id=f"s{number * 10 + i}", group=f"g{number * 10 + i}", row={})
+                for i in range(10)
+            ]
+            sidecar = msgspec.structs.replace(sidecar, shard=name, samples=rows)
+            write_sealed(path / f"{name}.json", sidecar, indent=None)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        store = rd.ActivationStore.create(
+            path,
+            n_layers=4,
+            model="synthetic",
+            dims=64,
+            modalities=("vision",),
+            tokens=TOKENS_PER_SAMPLE,
+            resume=True,
+        )
+        writer = store.writer()
+        assert not writer.add(_sample(0, np.zeros((5, 1, 64), np.float16), 5))
+        times.append(time.perf_counter() - started)
+    shards = len(list(path.glob("r*.json")))
+    print(f"resume: {np.median(times):.2f} s for {shards:,} shards (median of 5)")
+
+
+def estimate(folder: Path, options: argparse.Namespace) -> None:
+    """One measure over a store, streamed: time, processors, memory, and the time left foretold."""
+    path = make_store(
+        folder / f"acts-{options.layers}-{options.width}-{options.tokens}",
+        options.layers,
+        options.width,
+        options.tokens,
+        options.distinct or options.tokens,
+    )
+    size = options.layers * options.width * options.tokens * 2
+    foretold: list[tuple[float, float]] = []
+    started = time.perf_counter()
+
+    def on_result(result: Any, done: int, total: int) -> None:
+        now = time.perf_counter() - started
+        foretold.append((now, now / done * total))
+        if options.verbose:
+            print(f"  {done} of {total} after {now:.0f} s", flush=True)
+
+    watch = Watch()
+    watch.start()
+    results = rd.estimate(
+        path,
+        options.measure,
+        layers=options.use,
+        memory=options.memory,
+        jobs=options.jobs,
+        on_result=on_result,
+    )
+    took = time.perf_counter() - started
+    watch.stop()
+    later = [total for now, total in foretold if now > took / 4]
+    worst = max((abs(total - took) / took for total in later), default=0.0)
+    busy = sum(watch.cpu.values()) / took / (options.jobs or len(os.sched_getaffinity(0)))
+    print(
+        f"estimate {options.measure}: {len(results)} pairs, {size / 1e9:.1f} GB of states "
+        f"({options.layers} layers, width {options.width:,}, {options.tokens:,} tokens, "
+        f"{options.distinct or options.tokens:,} distinct) in {took:.0f} s; processors "
+        f"{busy:.0%} busy; peak {watch.proportional / 1e9:.2f} GB (resident summed "
+        f"{watch.resident / 1e9:.2f}), limit {options.memory or 'none'}; end foretold within "
+        f"{worst:.0%} after the first quarter"
+    )
+
+
+def engines(folder: Path, options: argparse.Namespace) -> None:
+    """The same work on each engine with two workers; their start is timed apart."""
+    path = make_store(folder / "engines", 13, 512, 20_000, 20_000)
+    answers, times = {}, {}
+    for engine in ("local", "dask", "ray"):
+        first: list[float] = []
+        started = time.perf_counter()
+
+        def on_result(
+            result: Any, done: int, total: int, begun: float = started, seen: Any = first
+        ) -> None:
+            seen.append(time.perf_counter() - begun)
+
+        try:
+            found = rd.estimate(
+                path, "informational", jobs=2, engine=engine, on_result=on_result, mi="route"
+            )
+        except rd.InputError as error:
+            print(f"engines: {engine} left out: {error}")
+            continue
+        answers[engine] = list(found)
+        times[engine] = (time.perf_counter() - started, first[-1] - first[1])
+    for engine, (whole, steady) in times.items():
+        print(
+            f"engines: {engine} {whole:.1f} s in all, {steady:.1f} s from the second result to the "
+            f"last ({steady / times['local'][1] - 1:+.0%} over local, in all "
+            f"{whole / times['local'][0] - 1:+.0%}), same results: "
+            f"{answers[engine] == answers['local']}"
+        )
+
+
+PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+    "write": write,
+    "resume": resume,
+    "estimate": estimate,
+    "engines": engines,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[])
+    parser.add_argument(
+        "--folder", help="where to write and keep stores; a temporary one if absent"
+    )
+    parser.add_argument("--layers", type=int, default=5)
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--tokens", type=int, default=10_000)
+    parser.add_argument("--distinct", type=int)
+    parser.add_argument("--use", help="layers of the store to estimate, e.g. 0-4; all if absent")
+    parser.add_argument("--memory", default="4GB")
+    parser.add_argument("--measure", default="informational")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--verbose", action="store_true")
+    options = parser.parse_args()
+    if not options.parts:
+        # Each in a process of its own, so that memory is that of one part alone.
+        for part in PARTS:
+            subprocess.run([sys.executable, __file__, part, *sys.argv[1:]], check=True)
+        return
+    with scratch(options.folder) as folder:
+        for part in options.parts:
+            PARTS[part](folder, options)
+
+
+if __name__ == "__main__":
+    main()
