@@ -115,7 +115,7 @@ class CapturedSample:
     var_text_per_head : ndarray of float32, shape (L, H), or None
         The same, averaged over all text tokens that have vision before them.
     vision_effect : ndarray of float32, shape (L, 2), or None
-        delta_l of Theorem 6, |f_text^l(V, T) - f_text^l(empty, T)|, on the true trajectory: in
+        delta_l of Theorem 6, ``|f_text^l(V, T) - f_text^l(empty, T)|``, on the true trajectory: in
         column 0 over all text tokens (Frobenius norm), in column 1 of the token that predicts the
         answer.
     text_norm : ndarray of float32, shape (L, 2), or None
@@ -142,7 +142,7 @@ class CapturedSample:
 
     @property
     def relative_vision_effect(self) -> NDArray[np.float32] | None:
-        """delta_l / |T_l|, shape (L, 2): the share of a block's text output that vision made."""
+        """``delta_l / |T_l|``, shape (L, 2): the share of a block's text output that vision made."""
         if self.vision_effect is None or self.text_norm is None:
             return None
         return np.divide(

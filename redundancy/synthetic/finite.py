@@ -107,7 +107,7 @@ class FiniteLaw:
 
     @property
     def sq_dist(self) -> float:
-        """E|X - X'|^2: the squared error of a skip with tail phi(x) = x."""
+        """``E|X - X'|^2``: the squared error of a skip with tail phi(x) = x."""
         gaps = self.x_upper[:, None] - self.x_lower[None]
         return float((self.p_xy * (gaps**2).sum(-1)).sum())
 

@@ -188,7 +188,7 @@ class GaussianChain:
 
     @property
     def sq_dist(self) -> float:
-        """E|X - X'|^2."""
+        """``E|X - X'|^2``."""
         if self.a.shape[0] != self.a.shape[1]:
             raise InputError("layers of different width have no distance")
         gap = self.a - np.eye(len(self.a))

@@ -124,7 +124,7 @@ class GaussianCosine:
 
     @property
     def sq_dist(self) -> float:
-        """E|X - X'|^2 before normalisation."""
+        """``E|X - X'|^2`` before normalisation."""
         return 2.0 * self.d * (1.0 - self.a)
 
     @property

@@ -22,7 +22,7 @@ class LateEntry:
     Parameters
     ----------
     error : float
-        |Y - Y_skip|, exactly.
+        ``|Y - Y_skip|``, exactly.
     eps, delta, lam : tuple of float
         Per layer 1 to L: movement of the vision state, vision's share in the text's update, norm
         of the text-only layer.

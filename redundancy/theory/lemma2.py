@@ -12,7 +12,7 @@ def lemma2(*, mean_rho: Number, inputs: InputKind = "exact") -> TheoryResult:
 
     .. math:: E|X - X'|^2 = 2\, E\rho(X, X') \qquad (|X| = |X'| = 1)
 
-    The paper states the implication "E rho < eps/2 gives E|X - X'|^2 < eps"; it is an equality.
+    The paper states the implication "E rho < eps/2 gives ``E|X - X'|^2`` < eps"; it is an equality.
     For vectors of other norms :math:`|x - y|^2 = (|x| - |y|)^2 + 2|x||y|\rho`, and the mean
     squared distance has to be measured, not derived.
 
@@ -26,7 +26,7 @@ def lemma2(*, mean_rho: Number, inputs: InputKind = "exact") -> TheoryResult:
     Returns
     -------
     TheoryResult
-        `value` = E|X - X'|^2 of the normalised vectors.
+        `value` = ``E|X - X'|^2`` of the normalised vectors.
 
     Raises
     ------

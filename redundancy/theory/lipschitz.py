@@ -253,7 +253,7 @@ def segment_norm(
 
 
 def secant_constant(*, fx: ArrayLike, fy: ArrayLike, x: ArrayLike, y: ArrayLike) -> TheoryResult:
-    r"""Ratio by which a map stretched one difference: |f(x) - f(y)| / |x - y|.
+    r"""Ratio by which a map stretched one difference: ``|f(x) - f(y)| / |x - y|``.
 
     Makes the recursion of Theorem 6 an identity for this sample, at the price of running the map
     at both points; for any other sample it is a lower estimate of the Lipschitz constant.

@@ -53,11 +53,11 @@ def theorem1(
     mean_rho : float in [0, 2], optional
         Mean cosine distance, of states normalised to length 1.
     sq_dist : float, optional
-        E|X - X'|^2, for states of any length; give this or `mean_rho`.
+        ``E|X - X'|^2``, for states of any length; give this or `mean_rho`.
     w, w_prime : float, optional
         Upper bounds of W and W'.
     bridge_mse, bridge_mse_reverse : float, optional
-        E|X - g(X')|^2 and E|X' - g'(X)|^2 for predictors g, g' fitted on other data.
+        ``E|X - g(X')|^2`` and ``E|X' - g'(X)|^2`` for predictors g, g' fitted on other data.
     tr_cov_z : float, optional
         Trace of the target's covariance (1 - 1/k for k equally likely one-hot classes).
     inputs : {"exact", "certified", "estimate"}
@@ -85,8 +85,8 @@ def theorem1(
 
     References
     ----------
-    Theorem 1 of the paper. Its (22) subtracts E[X'|X] from h, a vector of another space; the proof
-    is repaired by tr Cov(h|X = x) = E|h(x, Y1) - h(x, Y2)|^2 / 2 for Y1, Y2 drawn from X'|X = x.
+    Theorem 1 of the paper. Its (22) subtracts E[X'\|X] from h, a vector of another space; the proof
+    is repaired by ``tr Cov(h|X = x) = E|h(x, Y1) - h(x, Y2)|^2 / 2`` for Y1, Y2 from X' given x.
     """
     given = Given(inputs)
     a, b = given.nonnegative(alpha, "alpha"), given.nonnegative(beta, "beta")
