@@ -142,7 +142,7 @@ class CapturedSample:
 
     @property
     def relative_vision_effect(self) -> NDArray[np.float32] | None:
-        """``delta_l / |T_l|``, shape (L, 2): the share of a block's text output that vision made."""
+        """``delta_l / |T_l|``, shape (L, 2): share of a block's text output that vision made."""
         if self.vision_effect is None or self.text_norm is None:
             return None
         return np.divide(
