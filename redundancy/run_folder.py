@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +16,7 @@ from typing import IO, Any
 import msgspec
 
 from estimators import InputError
+from redundancy._files import TEMPORARY_PREFIX, is_abandoned
 from redundancy.record import ResultRecord, RunRecord, plain, read_record, write_record
 from redundancy.results import PairResult
 
@@ -19,9 +24,10 @@ __all__ = ["RunFolder"]
 
 _RECORD = "record.json"
 _PAIRS = "pairs.jsonl"
+_CHECK = b',"crc32":"'
 # What may stand in a folder that --fresh empties: our own files, nothing of the user's.
 _OURS = {_RECORD, _PAIRS, "report.html", "results.csv", "plan.json", "acts", "data"}
-_OURS |= {"validation.json", "studies", "stores"}
+_OURS |= {"validation.json", "studies", "stores", "probes.json", "probes.jsonl"}
 
 
 class RunFolder:
@@ -60,9 +66,13 @@ class RunFolder:
             raise InputError("--resume and --fresh exclude each other; give one of them")
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file; name a folder to write to")
-        have = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-        if not have:
+        with _said(folder):
             folder.mkdir(parents=True, exist_ok=True)
+            have = sorted(p.name for p in folder.iterdir())
+        # What a killed run left under a temporary name is nobody's.
+        have = [name for name in have if not name.startswith(TEMPORARY_PREFIX)]
+        if not have:
+            _tidy(folder)
             return cls(folder)
         if not resume and not fresh:
             raise InputError(
@@ -77,8 +87,10 @@ class RunFolder:
                     f"{folder} holds {what}, which this tool did not write; --fresh deletes only a "
                     "run's own folder, so name another one"
                 )
+            _tidy(folder)
             _remove(folder, have)
             return cls(folder)
+        _tidy(folder)
         run = cls(folder, resumed=True)
         if _RECORD in have:
             run._check_settings(read_record(folder).run.options, settings or {})
@@ -100,14 +112,15 @@ class RunFolder:
         return self.path / "report.html"
 
     def write(self, record: RunRecord) -> None:
-        """Write the record."""
-        write_record(record, self.record_path)
+        """Write the record; InputError if the disk refuses it."""
+        with _said(self.record_path):
+            write_record(record, self.record_path)
 
     def done(self) -> dict[tuple[str, str, int, int], PairResult]:
         """Return the results that an earlier run left, by measure, modality and pair.
 
-        The journal is appended to, so a killed run leaves at most one broken line, its last; it is
-        passed over, and its pair computed again.
+        The journal is appended to, so a killed run leaves at most one broken line, its last. A line
+        that does not match its own checksum is passed over, and its pair computed again.
         """
         path = self.path / _PAIRS
         found: dict[tuple[str, str, int, int], PairResult] = {}
@@ -117,6 +130,8 @@ class RunFolder:
         with path.open("rb") as lines:
             for line in lines:
                 try:
+                    if not _is_whole(line):
+                        continue
                     result = PairResult.from_record(decoder.decode(line))
                 except (msgspec.MsgspecError, UnicodeDecodeError, InputError):
                     continue
@@ -127,13 +142,20 @@ class RunFolder:
     def journal(self) -> Iterator[Journal]:
         """Open the journal of finished pairs."""
         path = self.path / _PAIRS
-        if not self.resumed:
-            path.unlink(missing_ok=True)
-        with path.open("ab") as handle:
+        with contextlib.ExitStack() as stack:
+            with _said(path):
+                if not self.resumed:
+                    path.unlink(missing_ok=True)
+                handle = stack.enter_context(path.open("ab", buffering=0))
+            journal = Journal(handle, path)
             # A broken last line of a killed run must not swallow the first new one.
             if handle.tell() > 0:
-                handle.write(b"\n")
-            yield Journal(handle)
+                journal.write(b"\n")
+            try:
+                yield journal
+            finally:
+                with contextlib.suppress(OSError):
+                    os.fsync(handle.fileno())
 
     def _check_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         for name, value in now.items():
@@ -146,15 +168,51 @@ class RunFolder:
 
 
 class Journal:
-    """Appends one line per finished pair."""
+    """Appends one line per finished pair, each with a checksum of its own."""
 
-    def __init__(self, handle: IO[bytes]) -> None:
-        self._handle = handle
+    def __init__(self, handle: IO[bytes], path: Path) -> None:
+        self._handle, self._path = handle, path
+        self._synced = time.monotonic()
 
     def add(self, result: PairResult) -> None:
-        """Write one result and hand it to the operating system."""
-        self._handle.write(msgspec.json.encode(result.to_record()) + b"\n")
-        self._handle.flush()
+        """Write one result and hand it to the operating system, to the disk once a second."""
+        body = msgspec.json.encode(result.to_record())[:-1]
+        self.write(body + _CHECK + f"{zlib.crc32(body):08x}".encode() + b'"}\n')
+        if time.monotonic() - self._synced >= 1:
+            with _said(self._path):
+                os.fsync(self._handle.fileno())
+            self._synced = time.monotonic()
+
+    def write(self, line: bytes) -> None:
+        """Append bytes; InputError if the disk refuses them."""
+        with _said(self._path):
+            done = 0
+            while done < len(line):
+                done += self._handle.write(line[done:])
+
+
+def _is_whole(line: bytes) -> bool:
+    body, found, check = line.rstrip(b"\n").rpartition(_CHECK)
+    return bool(found) and check == f"{zlib.crc32(body):08x}".encode() + b'"}'
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Whatever the disk refuses is one sentence, and what is finished stays."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be written: {error.strerror or error}; what is finished is kept: make "
+            "room, then run the command again with --resume"
+        ) from error
+
+
+def _tidy(folder: Path) -> None:
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        if path.is_file() and is_abandoned(path):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _remove(folder: Path, names: list[str]) -> None:

@@ -279,8 +279,8 @@ def write_shard(
             undo.pop_all()
     except OSError as error:
         raise InputError(
-            f"shard {shard} can't be written: {error.strerror or error}; every shard that stands is "
-            "complete: make room, then run the command again with --resume"
+            f"shard {shard} can't be written: {error.strerror or error}; every shard that stands "
+            "is complete: make room, then run the command again with --resume"
         ) from error
 
 
