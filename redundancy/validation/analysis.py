@@ -51,6 +51,7 @@ class Cell:
     cluster : str
         Models that share something (their seed) share a cluster.
     verdicts : sequence of str or None
+        By layer, those without a reading included.
     """
 
     def __init__(
@@ -63,12 +64,12 @@ class Cell:
         by_image: Floats | None = None,
         verdicts: Sequence[str | None] = (),
     ) -> None:
-        self.reading, self.loss, self.cluster = reading, loss, cluster
-        self.se = np.zeros_like(reading) if se is None else se
-        self.by_image = by_image
-        self.verdicts = list(verdicts)
-        self.depth = np.arange(reading.size, dtype=float)
-        self.n_known = int((~(np.isnan(reading) | np.isnan(loss))).sum())
+        known = ~(np.isnan(reading) | np.isnan(loss))
+        self.cluster, self.every_loss, self.verdicts = cluster, loss, list(verdicts)
+        self.reading, self.loss = reading[known], loss[known]
+        self.se = np.zeros(int(known.sum())) if se is None else se[known]
+        self.by_image = None if by_image is None else by_image[:, known]
+        self.depth = np.flatnonzero(known).astype(float)
 
 
 def analyse(
@@ -190,7 +191,7 @@ def associate(
     least : int
         Layers with a reading that a model must have to count: of two, any correlation is +-1.
     """
-    cells = [cell for cell in cells if cell.n_known >= least]
+    cells = [cell for cell in cells if cell.reading.size >= least]
     clusters = [cell.cluster for cell in cells]
     rho = np.array([float(correlate(c.reading, c.loss)) for c in cells])
     tau = np.array([float(correlate(c.reading, c.loss, "kendall")) for c in cells])
@@ -200,9 +201,8 @@ def associate(
     scored: list[tuple[float, bool]] = []
     if alpha is not None:
         for i, cell in enumerate(cells):
-            harmful = cell.loss > alpha
-            area[i] = area_under_curve(cell.reading, harmful)
-            for verdict, bad in zip(cell.verdicts, harmful, strict=False):
+            area[i] = area_under_curve(cell.reading, cell.loss > alpha)
+            for verdict, bad in zip(cell.verdicts, cell.every_loss > alpha, strict=False):
                 if verdict is not None:
                     counts.setdefault(verdict, [0, 0])[int(bad)] += 1
                     if verdict in _SCORES:

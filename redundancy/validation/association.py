@@ -6,6 +6,7 @@ Arrays only: the last axis is the layer, NaN is a layer without a value.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -162,11 +163,16 @@ def resampled_means(values: Floats, draws: int, seed: int) -> Floats:
     >>> resampled_means(np.ones((5, 2)), 3, 0).tolist()
     [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
-    n = len(values)
-    rng = np.random.default_rng([seed, n])
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
-    means: Floats = weights @ values
+    means: Floats = _weights(len(values), draws, seed) @ values
     return means
+
+
+@lru_cache(maxsize=2)
+def _weights(n: int, draws: int, seed: int) -> Floats:
+    """Share of each image in each resample; drawing them takes longer than all that uses them."""
+    rng = np.random.default_rng([seed, n])
+    counts: Floats = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
+    return counts
 
 
 def _complete(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -186,8 +192,9 @@ def _ranks(x: Floats) -> Floats:
 
 
 def _pearson(a: Floats, b: Floats) -> Any:
-    a = a - np.nanmean(a, axis=-1, keepdims=True)
-    b = b - np.nanmean(b, axis=-1, keepdims=True)
+    known = np.maximum((~np.isnan(a)).sum(axis=-1, keepdims=True), 1)
+    a = a - np.nansum(a, axis=-1, keepdims=True) / known
+    b = b - np.nansum(b, axis=-1, keepdims=True) / known
     spread = np.sqrt(np.nansum(a * a, axis=-1) * np.nansum(b * b, axis=-1))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(spread > 1e-12, np.nansum(a * b, axis=-1) / spread, np.nan)

@@ -101,10 +101,11 @@ def blocks(record: AnalysisRecord) -> Iterator[RenderableType]:
     for note in record.notes:
         yield Text(f"note: {note}")
     yield Text(
-        f"ρ: mean over models of Spearman's correlation over layers, {record.level:.0%} intervals "
-        "· p: layers shuffled, Holm over measures · beyond depth: with the layers' order held fixed "
-        "· AUC: harmful against harmless layers · called redundant: those that cost more than "
-        "alpha, of all so called",
+        "ρ: mean over models of Spearman's correlation over layers · "
+        f"{record.level:.0%} intervals · p: layers shuffled, Holm over measures · "
+        "beyond depth: with the layers' order held fixed · "
+        "AUC: harmful against harmless layers · "
+        "called redundant: those that cost more than alpha, of all so called",
         style="dim",
     )
 
