@@ -30,7 +30,12 @@ def picture(
     height: float = 3.0,
 ) -> dict[str, Any]:
     """Return what the `picture` macro of ``blocks.html`` takes."""
-    return {"svg": svg(draw, width, height), "label": label, "caption": caption, "title": title}
+    return {
+        "svg": svg(draw, width, height, label),
+        "label": label,
+        "caption": caption,
+        "title": title,
+    }
 
 
 def measure_section(results: Results, record: RunRecord, marks: dict[str, str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ PAGE_COLOURS = {
 }
 
 
-def slim(text: str, max_width: str) -> str:
+def slim(text: str, max_width: str, name: str = "") -> str:
     """Return the picture for a page.
 
     Colours become those of the page, so that light, dark and print each have their own; the family
@@ -36,6 +36,8 @@ def slim(text: str, max_width: str) -> str:
         A file as matplotlib writes it.
     max_width : str
         CSS length; the page may make it smaller.
+    name : str
+        Tells the picture from others of the page that may look the same.
 
     Examples
     --------
@@ -50,14 +52,18 @@ def slim(text: str, max_width: str) -> str:
     text = re.sub(r' xmlns(?::\w+)?="[^"]*"| version="[\d.]+"', "", text)
     text = re.sub(r"<svg\b([^>]*)>", rf'<svg\1 style="max-width: {max_width}">', text, count=1)
     text = text.replace("xlink:href", "href").replace(INK, "currentColor")
-    for colour, name in PAGE_COLOURS.items():
-        text = text.replace(colour, f"var({name})")
+    for colour, variable in PAGE_COLOURS.items():
+        text = text.replace(colour, f"var({variable})")
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
     text = re.sub(r" font-family: [^;\"]*;?", "", text)
     text = re.sub(r' transform="rotate\(-?0 [^"]*"', "", text)
+    # Names are the picture's own: two pictures of one page must not share one.
+    mark = _name(name + text)
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
-    text = re.sub(r' id="([^"]*)"', lambda m: f' id="{_name(m[1])}"' if m[1] in used else "", text)
-    text = re.sub(r'(href="#|url\(#)([^")]+)', lambda m: m[1] + _name(m[2]), text)
+    text = re.sub(
+        r' id="([^"]*)"', lambda m: f' id="{_name(mark + m[1])}"' if m[1] in used else "", text
+    )
+    text = re.sub(r'(href="#|url\(#)([^")]+)', lambda m: m[1] + _name(mark + m[2]), text)
     text = re.sub(r'\b(x|y|d|points)="([^"]*)"', _shorter, text)
     # Backgrounds that are not painted.
     text = re.sub(r'<path d="[^"]*" style="fill: none"/>', "", text)

@@ -94,7 +94,8 @@ def sweep_block(sweep: SweepRecord, title: str = "") -> dict[str, Any]:
     """Return the picture and the table of one sweep."""
     rows = [evaluation_row(p.evaluation) | {"layer": p.layer} for p in sweep.points]
     name = SWEEP_TITLES[sweep.kind]
-    label = f"{name}: accuracy and agreement by layer; the table below holds the numbers."
+    label = f"{f'{title} {name}'.strip()}: accuracy and agreement by layer; the table below holds "
+    label += "the numbers."
     return {
         "picture": picture(partial(plots.plot_sweep, sweep), label, title=title or name),
         "name": f"{title} {name}".strip(),

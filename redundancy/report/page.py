@@ -59,7 +59,9 @@ def download(name: str, mime: str, data: bytes) -> dict[str, str]:
     return {"name": name, "href": f"data:{mime};base64,{base64.b64encode(data).decode()}"}
 
 
-def svg(draw: Callable[..., Axes], width: float = 4.5, height: float = 3.0) -> Markup:
+def svg(
+    draw: Callable[..., Axes], width: float = 4.5, height: float = 3.0, name: str = ""
+) -> Markup:
     """Draw into an SVG that takes ink, colours and letters from the page.
 
     Parameters
@@ -69,6 +71,8 @@ def svg(draw: Callable[..., Axes], width: float = 4.5, height: float = 3.0) -> M
     width, height : float
         Inches; the page scales the picture to its column. At the default width letters keep their
         size on a telephone.
+    name : str
+        Tells the picture from others of the page that may look the same.
     """
     import matplotlib
 
@@ -91,4 +95,4 @@ def svg(draw: Callable[..., Axes], width: float = 4.5, height: float = 3.0) -> M
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
     # matplotlib escapes the labels it is given, so this is markup of our own making.
-    return Markup(slim(buffer.getvalue(), f"{6 * width:.3g}rem"))
+    return Markup(slim(buffer.getvalue(), f"{6 * width:.3g}rem", name))

@@ -117,9 +117,17 @@ def _result(
 
     def estimate(v: float, unit: str, **changes: object) -> Estimate:
         ci = Interval(low=v - 0.03, high=v + 0.03, level=0.95, method="delete-a-group jackknife")
-        given = {"value": v, "unit": unit, "kind": "estimate", "n": 2048, "n_groups": 512,
-                 "method": "k-means 128 states, chao-wang-jost", "ci": ci, "seed": 0,
-                 "params": {"correction": "chao-wang-jost", "coverage": 0.99, "states": 128}}
+        given = {
+            "value": v,
+            "unit": unit,
+            "kind": "estimate",
+            "n": 2048,
+            "n_groups": 512,
+            "method": "k-means 128 states, chao-wang-jost",
+            "ci": ci,
+            "seed": 0,
+            "params": {"correction": "chao-wang-jost", "coverage": 0.99, "states": 128},
+        }
         return Estimate(**(given | changes))  # type: ignore[arg-type]
 
     extras = {
