@@ -1,10 +1,13 @@
-"""Exact neighbours by blocked brute force: float32 matrix products propose, float64 decides.
+"""Exact neighbours by brute force over square tiles: float32 products propose, float64 decides.
 
-A block of rows meets all rows in one matrix product per space. The product's float32 squared
-distances carry a known rounding error, so k + 17 candidates are kept and ranked again in float64
-from differences, a row whose candidates could have missed a neighbour is done again in full, and
-counts near the radius are decided in float64. What comes out equals a float64 computation; only
-the time does not. Chebyshev distances are computed in float64 throughout.
+Each tile of the distance matrices is computed once and serves its rows and its columns. A tile's
+float32 squared distances carry a known rounding error, so k + 5 candidates are kept and ranked
+again in float64 from differences, a row whose last candidate could hide a nearer point is done
+again, and counts near the radius are decided in float64. What comes out equals a float64
+computation; only the time does not. Chebyshev distances are computed in float64 throughout.
+
+Neighbours take one pass over the tiles and counts another, since the radius is known only then:
+computing a tile again costs less than keeping n x n numbers, or than reading them back.
 
 Importing this module imports numba.
 """
@@ -12,305 +15,322 @@ Importing this module imports numba.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from estimators import _tiles
 from estimators._arrays import FloatArray
-
-if TYPE_CHECKING:
-    from estimators._neighbours import Job
+from estimators._jobs import EXTRA, Job, rounding
+from estimators._schedule import over_tiles
 
 __all__ = ["Blocks", "count_within", "search"]
 
-EXTRA = 17
-BLOCK_BYTES = 24 * 2**20
-
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
+Members = tuple[int, ...]
+Run = Callable[[Callable[[int, int], Any], int, int], None]
 
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _select(block: Any, values: Any, who: Int) -> None:
-    """Keep the smallest entries of each row of `block`, ascending, and where they were."""
-    rows, n = block.shape
-    c = values.shape[1]
-    for b in range(rows):
-        best = values[b]
-        index = who[b]
-        for m in range(c):
-            best[m] = np.inf
-            index[m] = 0
-        worst = best[c - 1]
-        row = block[b]
-        for begin in range(0, n, 64):
-            stop = min(begin + 64, n)
-            hit = 0
-            for j in range(begin, stop):
-                hit += row[j] < worst
-            if hit == 0:
-                continue
-            for j in range(begin, stop):
-                v = row[j]
-                if v < best[c - 1]:
-                    m = c - 1
-                    while m > 0 and best[m - 1] > v:
-                        best[m] = best[m - 1]
-                        index[m] = index[m - 1]
-                        m -= 1
-                    best[m] = v
-                    index[m] = j
-            worst = best[c - 1]
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _exact_pairs(x: Any, i: Int, j: Int, squared: bool, out: Float) -> None:
-    """Distances of row pairs in float64, maximised into `out`."""
-    for p in range(len(i)):
-        a, b = x[i[p]], x[j[p]]
-        total = 0.0
-        if squared:
-            for t in range(len(a)):
-                v = np.float64(a[t]) - np.float64(b[t])
-                total += v * v
-        else:
-            for t in range(len(a)):
-                total = max(total, abs(np.float64(a[t]) - np.float64(b[t])))
-        out[p] = max(out[p], total)
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _count(block: Any, low: Any, high: Any, counts: Int) -> tuple[Int, Int]:
-    """Count entries below `low` in each row; return the places of those between low and high."""
-    rows, n = block.shape
-    undecided = 0
-    band = np.empty(rows, dtype=np.int64)
-    for b in range(rows):
-        row = block[b]
-        lo, hi = low[b], high[b]
-        inside, reach = 0, 0
-        for j in range(n):
-            inside += row[j] < lo
-            reach += row[j] <= hi
-        counts[b] = inside
-        band[b] = reach - inside
-        undecided += reach - inside
-    who = np.empty(undecided, dtype=np.int64)
-    where = np.empty(undecided, dtype=np.int64)
-    p = 0
-    for b in range(rows):
-        if band[b] == 0:
-            continue
-        row = block[b]
-        for j in range(n):
-            if row[j] >= low[b] and row[j] <= high[b]:
-                who[p] = b
-                where[p] = j
-                p += 1
-    return who, where
-
-
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _chebyshev(rows: Any, columns: Any, out: Float) -> None:
-    for b in range(len(rows)):
-        row = out[b]
-        row[:] = 0.0
-        for t in range(len(columns)):
-            q = np.float64(rows[b, t])
-            column = columns[t]
-            for j in range(len(column)):
-                row[j] = max(row[j], abs(q - np.float64(column[j])))
+# Rows and columns of a tile; two or three tiles fit a core's cache of 2 MiB.
+TILE = {"float32": 384, "float64": 256}
+# Tiles of the first pass kept for the second, where computing them costs more than memory does.
+KEEP_BYTES = 2**28
+KEEP_FROM = {"float32": 128, "float64": 8}
+# Numbers in a row block of rows that are done again.
+AGAIN = 2**22
 
 
 class Blocks:
-    """Row blocks of the distance matrices of several spaces over the same n samples."""
+    """Tiles of the distance matrices of several spaces over the same n samples.
 
-    def __init__(self, spaces: Sequence[FloatArray], *, squared: bool) -> None:
+    With `twice`, tiles are kept for a second pass, where that pays, as far as the room goes.
+    """
+
+    def __init__(
+        self, spaces: Sequence[FloatArray], *, squared: bool, workers: int, twice: bool = False
+    ) -> None:
         self.spaces = list(spaces)
         self.squared = squared
+        self.workers = workers
         self.n = len(spaces[0])
         self.dtype: Any = np.float32 if squared else np.float64
-        if squared:
-            prepared = [_products(x) for x in self.spaces]
-            self.left = [left for left, _, _ in prepared]
-            self.right = [right for _, right, _ in prepared]
-            self.error = [error for _, _, error in prepared]
-        else:
-            self.right = [np.ascontiguousarray(x.T) for x in self.spaces]
-            self.error = [np.zeros(self.n) for _ in self.spaces]
-        width = len(self.spaces) * self.n * np.dtype(self.dtype).itemsize
-        self.rows = int(np.clip(BLOCK_BYTES // max(width, 1), 16, 512))
+        self.factors = [_products(x) if squared else None for x in self.spaces]
+        self.columns = [None if squared else np.ascontiguousarray(x.T) for x in self.spaces]
+        share = -(-self.n // (4 * workers))  # enough tiles for every worker
+        side = int(np.clip(share, _tiles.CHUNK, TILE[np.dtype(self.dtype).name]))
+        self.tile = -(-side // _tiles.CHUNK) * _tiles.CHUNK
+        self.kept: dict[tuple[int, int, int], npt.NDArray[Any]] = {}
+        worth = KEEP_FROM[np.dtype(self.dtype).name]
+        self.worth = {s for s, x in enumerate(self.spaces) if twice and x.shape[1] >= worth}
+        across = -(-self.n // self.tile)
+        room = KEEP_BYTES // (self.tile**2 * np.dtype(self.dtype).itemsize)
+        # One large block, whose pages come into being as they are written.
+        self.room = np.empty(
+            (min(room, len(self.worth) * across * (across + 1) // 2), self.tile, self.tile),
+            dtype=self.dtype,
+        )
+        self.free = iter(range(len(self.room)))
 
-    def fill(self, s: int, start: int, stop: int, out: npt.NDArray[Any]) -> None:
-        """Write the distances of rows start..stop in space s to `out`; to themselves, infinity."""
-        if self.squared:
-            np.matmul(self.left[s][start:stop], self.right[s], out=out)
-        else:
-            _chebyshev(self.spaces[s][start:stop], self.right[s], out)
-        own = np.arange(start, stop)
-        out[own - start, own] = np.inf
-
-    def exact(self, members: Sequence[int], i: Int, j: Int) -> Float:
-        """Float64 distances of row pairs (i, j), the maximum over the member spaces."""
-        out = np.zeros(len(i))
-        for s in members:
-            _exact_pairs(self.spaces[s], i, j, self.squared, out)
+    def tile_of(self, s: int, i0: int, j0: int, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a tile of space s, kept or computed; `out` is written only if it is not kept."""
+        known = self.kept.get((s, i0, j0))
+        if known is not None:
+            return known
+        place = next(self.free, None) if s in self.worth else None
+        if place is not None:
+            out = self.kept[s, i0, j0] = self.room[place]
+        self.fill(s, i0, j0, out)
         return out
 
-    def tolerance(self, members: Sequence[int], start: int, stop: int) -> Float:
-        """Largest rounding error of a filled distance, per row."""
-        return np.asarray(np.max([self.error[s][start:stop] for s in members], axis=0))
+    def fill(self, s: int, i0: int, j0: int, out: npt.NDArray[Any]) -> None:
+        """Write a tile of space s to `out`, infinity beyond the last sample and to itself."""
+        rows, cols = min(self.tile, self.n - i0), min(self.tile, self.n - j0)
+        factors = self.factors[s]
+        if factors is not None:
+            left, right, _ = factors
+            np.matmul(left[i0 : i0 + rows], right[:, j0 : j0 + cols], out=out[:rows, :cols])
+        else:
+            _tiles.chebyshev_tile(self.spaces[s], self.columns[s], i0, rows, j0, cols, out)
+        out[:rows, cols:] = np.inf
+        if i0 == j0:
+            np.fill_diagonal(out[:rows], np.inf)
+
+    def exact(self, members: Members, pairs: Int, run: Run) -> Float:
+        """Float64 distances of row pairs, the maximum over the member spaces."""
+        out = np.zeros(len(pairs))
+
+        def part(low: int, high: int) -> None:
+            for s in members:
+                _tiles.exact_pairs(self.spaces[s], pairs[low:high], self.squared, out[low:high])
+
+        run(part, 0, len(pairs))
+        return out
+
+    def slack(self, members: Members, distance: Float) -> Float:
+        """Rounding error of filled distances to samples at most this far, per row.
+
+        Bounded by the norms of samples that near, not by the largest norm of all: one sample far
+        out must not put every other in doubt.
+        """
+        worst = np.zeros(self.n)
+        for s in members:
+            factors = self.factors[s]
+            if factors is not None:
+                norms = factors[2]
+                far = (np.sqrt(norms) + np.sqrt(np.maximum(distance, 0.0))) ** 2
+                factor = 1.001 * rounding(self.spaces[s].shape[1])
+                np.maximum(worst, factor * (norms + far), out=worst)
+        return worst
 
 
-def _products(
-    x: FloatArray,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Float]:
-    """Factors whose float32 product is the squared distance, and a bound on its error.
+def _products(x: FloatArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Float]:
+    """Factors whose float32 product is the squared distance, and squared norms.
 
     Rows are centred in float64 first: with a mean far from 0 the product would lose every digit.
+    Any centre will do, and a median is one that a few samples far out cannot move.
     """
-    d = x.shape[1]
-    moved = np.ascontiguousarray(x - x.mean(axis=0, dtype=np.float64), dtype=np.float32)
-    norms = np.einsum("ij,ij->i", moved, moved, dtype=np.float64)
-    left = np.empty((len(x), d + 2), dtype=np.float32)
-    left[:, :d] = moved
+    n, d = x.shape
+    left = np.empty((n, d + 2), dtype=np.float32)
+    moved = left[:, :d]
+    centre = np.median(x[:: -(-n // 256)], axis=0).astype(np.float64)
+    np.subtract(x, centre, out=moved, casting="same_kind")
+    norms = np.empty(n)
+    for i in range(0, n, 1024):
+        part = moved[i : i + 1024].astype(np.float64)
+        norms[i : i + 1024] = np.einsum("ij,ij->i", part, part)
     left[:, d] = norms
     left[:, d + 1] = 1.0
-    right = np.empty((d + 2, len(x)), dtype=np.float32)
+    right = np.empty((d + 2, n), dtype=np.float32)
     np.multiply(moved.T, -2.0, out=right[:d])
     right[d] = 1.0
     right[d + 1] = norms
-    # Rounding of inputs, of norms and of a sum of d products; errors of a sum grow like sqrt(d)
-    # with a constant that is far below 4 in practice (Higham and Mary 2019).
-    unit = 2.0**-24
-    error = unit * (8.0 + 4.0 * np.sqrt(d)) * (norms + norms.max(initial=0.0))
-    return left, right, error
+    return left, right, norms
 
 
-def _joined(buffer: npt.NDArray[Any], members: Sequence[int], scratch: npt.NDArray[Any]) -> Any:
-    if len(members) == 1:
-        return buffer[members[0]]
-    np.maximum(buffer[members[0]], buffer[members[1]], out=scratch)
-    for s in members[2:]:
-        np.maximum(scratch, buffer[s], out=scratch)
-    return scratch
+class _Tile:
+    """The distances of one tile, space by space and joined, in buffers of one worker."""
+
+    def __init__(self, blocks: Blocks, needed: Sequence[int]) -> None:
+        shape = (blocks.tile, blocks.tile)
+        self.blocks = blocks
+        self.buffers = {s: np.empty(shape, dtype=blocks.dtype) for s in needed}
+        self.filled = dict(self.buffers)
+        self.scratch = np.empty(shape, dtype=blocks.dtype)
+        self.pairs = np.empty((4096, 2), dtype=np.int64)
+
+    def fill(self, i0: int, j0: int) -> None:
+        for s, out in self.buffers.items():
+            self.filled[s] = self.blocks.tile_of(s, i0, j0, out)
+
+    def joined(self, members: Members) -> npt.NDArray[Any]:
+        first, *others = (self.filled[s] for s in members)
+        for other in others:
+            first = np.maximum(first, other, out=self.scratch)
+        return first
+
+    def size(self, i0: int, j0: int) -> tuple[int, int]:
+        side, n = self.blocks.tile, self.blocks.n
+        return min(side, n - i0), min(side, n - j0)
 
 
 def search(
-    blocks: Blocks, jobs: Sequence[Job], k: int, *, closed: bool, run: Callable[..., None]
+    blocks: Blocks, jobs: Sequence[Job], k: int, *, closed: bool, run: Run
 ) -> list[tuple[Float, Int, list[Int]]]:
     """Return for each job the k distances, the k indices, and one array of counts per subset."""
-    n = blocks.n
-    out: list[tuple[Float, Int, list[Int]]] = [
-        (
-            np.empty((n, k)),
-            np.empty((n, k), dtype=np.int64),
-            [np.empty(n, dtype=np.int64) for _ in job.counts],
-        )
-        for job in jobs
+    found = _nearest(blocks, [job.joint for job in jobs], k, run)
+    wanted = [
+        (members, np.ascontiguousarray(d[:, -1]))
+        for job, (d, _) in zip(jobs, found, strict=True)
+        for members in job.counts
     ]
-    needed = sorted({s for job in jobs for s in (*job.joint, *(c for g in job.counts for c in g))})
+    counts = iter(_counts(blocks, wanted, closed))
+    return [
+        (d, i, [next(counts) for _ in job.counts]) for job, (d, i) in zip(jobs, found, strict=True)
+    ]
 
-    def part(first: int, last: int) -> None:
-        size = min(blocks.rows, last - first)
-        buffer = np.empty((len(blocks.spaces), size, n), dtype=blocks.dtype)
-        scratch = np.empty((size, n), dtype=blocks.dtype)
-        for start in range(first, last, size):
-            stop = min(start + size, last)
-            used = buffer[:, : stop - start]
-            for s in needed:
-                blocks.fill(s, start, stop, used[s])
-            for job, (distances, indices, counts) in zip(jobs, out, strict=True):
-                joint = _joined(used, job.joint, scratch[: stop - start])
-                d, i = _nearest_of_block(blocks, job.joint, joint, start, stop, k)
-                distances[start:stop], indices[start:stop] = d, i
-                for members, into in zip(job.counts, counts, strict=True):
-                    block = _joined(used, members, scratch[: stop - start])
-                    into[start:stop] = _counts_of_block(
-                        blocks, members, block, d[:, -1], start, stop, closed
-                    )
 
-    run(part, 0, n)
+def count_within(blocks: Blocks, members: Members, radius: Float, *, closed: bool) -> Int:
+    """Return how many other rows lie within `radius` of each row, over the member spaces."""
+    return _counts(blocks, [(members, radius)], closed)[0]
+
+
+def _padded(blocks: Blocks, values: Any, fill: float) -> npt.NDArray[Any]:
+    """One number per sample, and beyond the last for columns that pad a tile."""
+    out = np.full(blocks.n + blocks.tile, fill, dtype=blocks.dtype)
+    out[: blocks.n] = values
     return out
 
 
-def count_within(
-    blocks: Blocks, members: Sequence[int], radius: Float, *, closed: bool, run: Callable[..., None]
-) -> Int:
-    """Return how many other rows lie within `radius` of each row, over the member spaces."""
+def _nearest(
+    blocks: Blocks, joints: Sequence[Members], k: int, run: Run
+) -> list[tuple[Float, Int]]:
     n = blocks.n
-    counts = np.empty(n, dtype=np.int64)
+    c = min(k + EXTRA, n - 1)
+    kept = [
+        (
+            np.full((n + blocks.tile, c), np.inf, dtype=blocks.dtype),
+            np.zeros((n + blocks.tile, c), dtype=np.int64),
+            # Padding columns hold infinity, which is never below this.
+            _padded(blocks, np.inf, -np.inf),
+        )
+        for _ in joints
+    ]
 
-    def part(first: int, last: int) -> None:
-        size = min(blocks.rows, last - first)
-        buffer = np.empty((len(blocks.spaces), size, n), dtype=blocks.dtype)
-        scratch = np.empty((size, n), dtype=blocks.dtype)
-        for start in range(first, last, size):
-            stop = min(start + size, last)
-            for s in members:
-                blocks.fill(s, start, stop, buffer[s, : stop - start])
-            block = _joined(buffer[:, : stop - start], members, scratch[: stop - start])
-            counts[start:stop] = _counts_of_block(
-                blocks, members, block, radius[start:stop], start, stop, closed
-            )
+    def visit(tile: _Tile, i0: int, j0: int) -> None:
+        tile.fill(i0, j0)
+        rows, cols = tile.size(i0, j0)
+        for members, (values, who, worst) in zip(joints, kept, strict=True):
+            _tiles.select_tile(tile.joined(members), i0, rows, j0, cols, values, who, worst)
 
-    run(part, 0, n)
-    return counts
+    needed = sorted({s for members in joints for s in members})
+    over_tiles(n, blocks.tile, blocks.workers, lambda: _Tile(blocks, needed), visit)
+    return [
+        _ranked(blocks, members, values[:n].astype(np.float64), who[:n], k, run)
+        for members, (values, who, _) in zip(joints, kept, strict=True)
+    ]
 
 
-def _nearest_of_block(
-    blocks: Blocks, members: Sequence[int], joint: Any, start: int, stop: int, k: int
+def _ranked(
+    blocks: Blocks, members: Members, values: Float, who: Int, k: int, run: Run
 ) -> tuple[Float, Int]:
-    rows, n = stop - start, blocks.n
-    c = min(k + EXTRA, n - 1) if blocks.squared else k
-    values = np.empty((rows, c), dtype=blocks.dtype)
-    who = np.empty((rows, c), dtype=np.int64)
-    _select(joint, values, who)
-    if not blocks.squared:
-        return values, who
-    slack = blocks.tolerance(members, start, stop)
-    # A candidate this far beyond the k-th cannot come before it, whatever the rounding.
-    near_b, near_c = np.nonzero(values <= (values[:, k - 1] + 2.0 * slack)[:, None])
-    exact = np.full((rows, c), np.inf)
-    exact[near_b, near_c] = blocks.exact(members, near_b + start, who[near_b, near_c])
-    order = np.argsort(exact, axis=1, kind="stable")[:, :k]
-    d, i = np.take_along_axis(exact, order, axis=1), np.take_along_axis(who, order, axis=1)
+    """Rank candidates by exact distance, then by index, and do rows in doubt again."""
+    n, c = values.shape
+    kth = values[:, k - 1]
+    exact = values
+    if blocks.squared:
+        bound = kth + 2.0 * blocks.slack(members, kth)  # no k-th neighbour is farther
+        near = values <= (bound + blocks.slack(members, bound))[:, None]
+        rows, columns = np.nonzero(near)
+        pairs = np.column_stack([rows, who[rows, columns]])
+        exact = np.full((n, c), np.inf)
+        exact[rows, columns] = blocks.exact(members, pairs, run)
+    distances, indices = np.empty((n, k)), np.empty((n, k), dtype=np.int64)
+    run(lambda low, high: _tiles.order_rows(exact, who, low, high, distances, indices), 0, n)
     if c < n - 1:
-        # Whatever was not a candidate is at least this far, up to rounding.
-        beyond = values[:, -1].astype(np.float64) - slack
-        for b in np.flatnonzero(d[:, -1] > beyond):
-            everyone = np.delete(np.arange(n), start + b)
-            full = blocks.exact(members, np.full(n - 1, start + b), everyone)
-            nearest = np.argpartition(full, k - 1)[:k]
-            nearest = nearest[np.argsort(full[nearest], kind="stable")]
-            d[b], i[b] = full[nearest], everyone[nearest]
-    return d, i
+        # Whatever was not a candidate is at least this far, up to rounding; ties are in doubt too,
+        # so that the neighbour of smallest index is found whatever the order of the tiles.
+        reach = distances[:, -1] + blocks.slack(members, distances[:, -1])
+        doubtful = np.flatnonzero(reach >= values[:, -1])
+        _do_again(blocks, members, doubtful, reach, distances, indices, run)
+    return distances, indices
 
 
-def _counts_of_block(
+def _do_again(
     blocks: Blocks,
-    members: Sequence[int],
-    block: Any,
-    radius: Float,
-    start: int,
-    stop: int,
-    closed: bool,
-) -> Int:
-    counts = np.empty(stop - start, dtype=np.int64)
-    if not blocks.squared:
-        # Exact already: a closed count is a strict one at the next float up.
-        limit = np.nextafter(radius, np.inf) if closed else radius
-        _count(block, limit, np.nextafter(limit, -np.inf), counts)
-        return counts
-    slack = blocks.tolerance(members, start, stop)
-    low = np.nextafter((radius - slack).astype(np.float32), np.float32(-np.inf))
-    high = np.nextafter((radius + slack).astype(np.float32), np.float32(np.inf))
-    rows, columns = _count(block, low, high, counts)
-    if len(rows):
-        r = radius[rows]
-        exact = blocks.exact(members, rows + start, columns)
-        inside = exact <= r if closed else exact < r
-        counts += np.bincount(rows[inside], minlength=stop - start)
-    return counts
+    members: Members,
+    doubtful: Int,
+    reach: Float,
+    distances: Float,
+    indices: Int,
+    run: Run,
+) -> None:
+    """Rank everything within reach of the rows in doubt."""
+    n, k = distances.shape
+    step = max(1, AGAIN // n)
+    for begin in range(0, len(doubtful), step):
+        rows = doubtful[begin : begin + step]
+        joint = _rows(blocks, members, rows)
+        a, b = np.nonzero(joint <= reach[rows, None])
+        exact = blocks.exact(members, np.column_stack([rows[a], b]), run)
+        order = np.lexsort((b, exact, a))
+        starts = np.searchsorted(a, np.arange(len(rows)))
+        best = order[starts[:, None] + np.arange(k)]
+        distances[rows], indices[rows] = exact[best], b[best]
+
+
+def _rows(blocks: Blocks, members: Members, rows: Int) -> npt.NDArray[Any]:
+    """Distances of some rows to all, over the member spaces; to themselves, infinity."""
+    joint = np.zeros((len(rows), blocks.n), dtype=blocks.dtype)
+    for s in members:
+        factors = blocks.factors[s]
+        if factors is not None:
+            np.maximum(joint, factors[0][rows] @ factors[1], out=joint)
+        else:
+            own = np.empty_like(joint)
+            part = np.ascontiguousarray(blocks.spaces[s][rows])
+            _tiles.chebyshev_tile(part, blocks.columns[s], 0, len(rows), 0, blocks.n, own)
+            np.maximum(joint, own, out=joint)
+    joint[np.arange(len(rows)), rows] = np.inf
+    return joint
+
+
+def _counts(blocks: Blocks, wanted: Sequence[tuple[Members, Float]], closed: bool) -> list[Int]:
+    """Count within each radius of each row, in one pass for all."""
+    if not wanted:
+        return []
+    tasks = []
+    for members, radius in wanted:
+        if blocks.squared:
+            slack = blocks.slack(members, radius)
+            low = np.nextafter((radius - slack).astype(np.float32), np.float32(-np.inf))
+            high = np.nextafter((radius + slack).astype(np.float32), np.float32(np.inf))
+        else:
+            # Exact already: a closed count is a strict one at the next float up.
+            low = np.nextafter(radius, np.inf) if closed else radius
+            high = np.nextafter(low, -np.inf)
+        limits = _padded(blocks, low, -np.inf), _padded(blocks, high, -np.inf)
+        tasks.append((members, radius, *limits, np.zeros(blocks.n, dtype=np.int64)))
+
+    def visit(tile: _Tile, i0: int, j0: int) -> None:
+        tile.fill(i0, j0)
+        rows, cols = tile.size(i0, j0)
+        for members, radius, low, high, counts in tasks:
+            joint = tile.joined(members)
+            at = (joint, i0, rows, j0, cols, low, high)
+            open_ = _tiles.count_tile(*at, counts, tile.pairs)
+            if open_ > len(tile.pairs):
+                tile.pairs = np.empty((2 * open_, 2), dtype=np.int64)
+                _tiles.count_tile(*at, np.zeros_like(counts), tile.pairs)  # counted already
+            if open_:
+                pairs = tile.pairs[:open_]
+                exact = blocks.exact(members, pairs, _at_once)
+                _tiles.settle(exact, pairs, radius, closed, counts)
+
+    needed = sorted({s for members, _ in wanted for s in members})
+    over_tiles(blocks.n, blocks.tile, blocks.workers, lambda: _Tile(blocks, needed), visit)
+    return [counts for *_, counts in tasks]
+
+
+def _at_once(f: Callable[[int, int], Any], low: int, high: int) -> None:
+    f(low, high)

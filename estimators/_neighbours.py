@@ -7,12 +7,8 @@ Three ways lead to the same numbers: sorting on a line, a compiled k-d tree, blo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +16,7 @@ import numpy.typing as npt
 
 from estimators._arrays import FloatArray
 from estimators._errors import InputError
+from estimators._jobs import SERIAL_BELOW, Found, Job, runner, threads
 
 __all__ = [
     "Found",
@@ -31,58 +28,16 @@ __all__ = [
     "scale_exponent",
     "search",
     "search_many",
-    "threads",
 ]
 
 Metric = Literal["auto", "chebyshev", "euclidean"]
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
+Trees = dict[tuple[int, ...], Any]
 
 # Measured on 2 cores (docs/estimators.md): below these joint dimensions a tree beats brute force.
 TREE_DIMENSIONS = {"chebyshev": 12, "euclidean": 7}
-SERIAL_BELOW = 2000
 AUTO_CHEBYSHEV = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Neighbours in the joint of the spaces `joint`, counts in each subset of `counts`."""
-
-    joint: tuple[int, ...]
-    counts: tuple[tuple[int, ...], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a search found; distances are *squared* where the metric is Euclidean.
-
-    Squares are kept because a strict comparison must see the very floats that were computed; see
-    `scale_exponent` for data whose squares leave the range of floats.
-    """
-
-    distances: Float
-    indices: Int
-    counts: tuple[Int, ...]
-    squared: bool
-
-    @property
-    def radius(self) -> Float:
-        """Comparable distance of the k-th neighbour, shape (n,)."""
-        return self.distances[:, -1]
-
-    def length(self) -> Float:
-        """Distances of the k neighbours in the unit of the data, shape (n, k)."""
-        return np.sqrt(self.distances) if self.squared else self.distances
-
-
-def threads() -> int:
-    """Number of threads to use: OMP_NUM_THREADS where set, all usable cores otherwise."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def resolve_metric(metric: str, dimension: int) -> Literal["chebyshev", "euclidean"]:
@@ -96,25 +51,13 @@ def resolve_metric(metric: str, dimension: int) -> Literal["chebyshev", "euclide
     raise InputError(f"metric is {metric!r}; use 'auto', 'chebyshev' or 'euclidean'")
 
 
-def _runner(n: int) -> Callable[[Callable[[int, int], None], int, int], None]:
-    """Return run(f, low, high), which covers the range by calls f(a, b), in threads if worth it."""
-    workers = 1 if n < SERIAL_BELOW else threads()
-
-    def run(f: Callable[[int, int], None], low: int, high: int) -> None:
-        if workers == 1:
-            f(low, high)
-            return
-        cuts = np.linspace(low, high, min(4 * workers, high - low) + 1).astype(int).tolist()
-        with ThreadPoolExecutor(workers) as pool:
-            for done in [pool.submit(f, a, b) for a, b in pairwise(cuts)]:
-                done.result()
-
-    return run
+def _workers(n: int) -> int:
+    return 1 if n < SERIAL_BELOW else threads()
 
 
 def _one_blas_thread(n: int) -> Any:
-    # Row blocks run in threads of their own; BLAS threads inside them would fight for the cores.
-    if n < SERIAL_BELOW or threads() == 1:
+    # Tiles are worked on in threads of their own; BLAS threads inside them would fight for cores.
+    if _workers(n) == 1:
         return nullcontext()
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships none
 
@@ -194,19 +137,16 @@ def search_many(
 
         raw = on_device(scaled, jobs, k, squared=squared, closed=closed, device=device)
     elif method == "tree":
-        cache: dict[tuple[int, ...], Any] = {}
-        raw = [_tree_job(scaled, job, k, squared, closed, cache, _runner(n)) for job in jobs]
+        cache: Trees = {}
+        raw = [_tree_job(scaled, job, k, squared, closed, cache, runner(n)) for job in jobs]
     else:
         from estimators import _brute
 
         with _one_blas_thread(n):
-            raw = _brute.search(
-                _brute.Blocks(scaled, squared=squared),
-                jobs,
-                k,
-                closed=closed,
-                run=_runner(n),
+            blocks = _brute.Blocks(
+                scaled, squared=squared, workers=_workers(n), twice=any(j.counts for j in jobs)
             )
+            raw = _brute.search(blocks, jobs, k, closed=closed, run=runner(n))
     return [Found(d, i, tuple(c), squared) for d, i, c in raw]
 
 
@@ -216,11 +156,11 @@ def _tree_job(
     k: int,
     squared: bool,
     closed: bool,
-    cache: dict[tuple[int, ...], Any],
+    cache: Trees,
     run: Callable[..., None],
 ) -> tuple[Float, Int, list[Int]]:
-    tree = _tree(spaces, job.joint, squared, cache)
-    distances, indices = tree.nearest(k, run)
+    _plant(spaces, job, squared, cache, run)
+    distances, indices = _nearest_low(spaces, job.joint, k, squared, cache, run)
     radius = np.ascontiguousarray(distances[:, -1])
     counted = [
         _count_low(spaces, members, radius, squared, closed, cache, run) for members in job.counts
@@ -228,11 +168,55 @@ def _tree_job(
     return distances, indices, counted
 
 
+def _scalars(spaces: Sequence[FloatArray], members: tuple[int, ...]) -> list[Float]:
+    """Columns of the member spaces, if each is a scalar."""
+    if any(spaces[s].shape[1] > 1 for s in members):
+        return []
+    return [np.asarray(spaces[s][:, 0], dtype=np.float64) for s in members]
+
+
+def _plant(
+    spaces: Sequence[FloatArray],
+    job: Job,
+    squared: bool,
+    cache: Trees,
+    run: Callable[..., None],
+) -> None:
+    """Build the trees of a job side by side."""
+    wanted = []
+    if len(_scalars(spaces, job.joint)) != 2:
+        wanted.append(job.joint)
+    wanted += [members for members in job.counts if len(_scalars(spaces, members)) != 1]
+
+    def part(low: int, high: int) -> None:
+        for members in wanted[low:high]:
+            _tree(spaces, members, squared, cache)
+
+    run(part, 0, len(wanted))
+
+
+def _nearest_low(
+    spaces: Sequence[FloatArray],
+    members: tuple[int, ...],
+    k: int,
+    squared: bool,
+    cache: Trees,
+    run: Callable[..., None],
+) -> tuple[Float, Int]:
+    scalars = _scalars(spaces, members)
+    if len(scalars) == 2:
+        from estimators._plane import nearest_plane
+
+        return nearest_plane(scalars[0], scalars[1], k, squared=squared, run=run)
+    found: tuple[Float, Int] = _tree(spaces, members, squared, cache).nearest(k, run)
+    return found
+
+
 def _tree(
     spaces: Sequence[FloatArray],
     members: tuple[int, ...],
     squared: bool,
-    cache: dict[tuple[int, ...], Any],
+    cache: Trees,
 ) -> Any:
     if members not in cache:
         from estimators._kdtree import KDTree
@@ -250,20 +234,14 @@ def _count_low(
     radius: Float,
     squared: bool,
     closed: bool,
-    cache: dict[tuple[int, ...], Any],
+    cache: Trees,
     run: Callable[..., None],
 ) -> Int:
-    if len(members) == 1 and spaces[members[0]].shape[1] == 1:
-        from estimators._kdtree import count_sorted
+    scalars = _scalars(spaces, members)
+    if len(scalars) == 1:
+        from estimators._plane import count_line
 
-        values = spaces[members[0]][:, 0]
-        order = np.argsort(values)
-        ordered, r = values[order], radius[order]
-        counts = np.empty(len(values), dtype=np.int64)
-        run(lambda a, b: count_sorted(ordered, r, squared, closed, a, b, counts), 0, len(values))
-        out = np.empty_like(counts)
-        out[order] = counts
-        return out
+        return count_line(scalars[0], radius, squared=squared, closed=closed, run=run)
     tree = _tree(spaces, members, squared, cache)
     return np.asarray(tree.count(radius, closed=closed, run=run))
 
@@ -286,13 +264,12 @@ def count_within(
     r = np.ascontiguousarray(radius, dtype=np.float64)
     members = tuple(range(len(spaces)))
     if method == "tree":
-        return _count_low(scaled, members, r, squared, closed, {}, _runner(n))
+        return _count_low(scaled, members, r, squared, closed, {}, runner(n))
     from estimators import _brute
 
     with _one_blas_thread(n):
-        return _brute.count_within(
-            _brute.Blocks(scaled, squared=squared), members, r, closed=closed, run=_runner(n)
-        )
+        blocks = _brute.Blocks(scaled, squared=squared, workers=_workers(n))
+        return _brute.count_within(blocks, members, r, closed=closed)
 
 
 def nearest(

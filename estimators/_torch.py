@@ -7,17 +7,14 @@ and close calls are decided in float64 on the device. Imported only when a devic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from estimators._arrays import FloatArray
-from estimators._brute import EXTRA
 from estimators._errors import InputError
-
-if TYPE_CHECKING:
-    from estimators._neighbours import Job
+from estimators._jobs import EXTRA, Job
 
 __all__ = ["search"]
 
