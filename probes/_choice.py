@@ -8,7 +8,7 @@ from itertools import combinations
 
 __all__ = ["Judge", "Key", "choose_all", "downhill", "judges"]
 
-LEAST, MOST = -6, 6  # powers of 10
+LEAST, MOST = -6, 4  # powers of 10: at the upper end a probe is hardly more than its mean
 
 Key = tuple[tuple[int, ...], int, int]
 """A union of folds, a target, and a power of 10: what names a fit that judges a penalty."""

@@ -145,7 +145,7 @@ def conditional_v_information(
 
     When it lies: the probe of both layers has twice the coefficients to learn, so on few samples
     the value is too low and may be negative; it is not clipped. Linear probes see the leading
-    principal components of each layer, a sixth of the samples to fit on but at least 512.
+    principal components of each layer, a twelfth of the samples to fit on but at least 512.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def conditional_losses(
 def narrowed(layer: Principal) -> Principal:
     """Keep as many components as the probe of two layers has samples for."""
     folds = len(layer.folds)
-    return layer.leading(max(_NARROW, layer.n * (folds - 1) // (6 * folds)))
+    return layer.leading(max(_NARROW, layer.n * (folds - 1) // (12 * folds)))
 
 
 def joint_losses(layers: list[Principal], target: Target, *, kind: str = "linear") -> FloatArray:

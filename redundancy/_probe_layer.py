@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -184,7 +185,7 @@ class Layer:
     """One layer's states, and what is made of them: each at most once, when first asked for.
 
     Scores, functional redundancy with both neighbours and usable information rest on one rotation
-    of the states; `lighten` drops it once only the leading components are needed.
+    of the states; `ready` drops it once only the leading components are needed.
     """
 
     def __init__(self, job: Job, number: int, read: Callable[[], FloatArray]) -> None:
@@ -261,9 +262,16 @@ class Layer:
         except FAILURES as error:
             return {kind: self.job.failed(self.number, kind, error) for kind in kinds}
 
-    def lighten(self) -> None:
-        """Keep what the pair with the next layer needs, and drop the rest."""
-        self._rotated = None
+    def ready(self) -> None:
+        """Make what the pairs with both neighbours need, and drop the rest of the rotation.
+
+        What fails here fails again, with its reason, where a pair asks for it.
+        """
+        with contextlib.suppress(*FAILURES):
+            _ = self.probes
+            if self.job.soft:
+                _ = self.narrow, self.losses
+            self._rotated = None
 
     def gain(self, upper: Layer) -> Estimate:
         """Usable information that a further layer adds to this one."""

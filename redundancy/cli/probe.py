@@ -2,6 +2,7 @@
 
 The target is a column of the samples (answer, task, ...), or the array `target` of your own file.
 Folds keep images together; beside each score stands that of the same probe on shuffled targets.
+The folder holds probes.json, a report as one HTML file, and what a later run can take up.
 
 Examples:
 
@@ -9,15 +10,36 @@ Examples:
 
   # your own arrays, two kinds of probe, for a program
   redundancy probe states.npz --kind linear --kind mlp --json > probes.json
+
+  # after an interruption
+  redundancy probe acts --target answer --modality text --out runs/probes --resume
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import time
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redundancy.cli._common import CI, Json, Quiet, Seed, print_json, progress, show
+from redundancy.cli._common import (
+    CI,
+    Fresh,
+    Json,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    Strict,
+    print_json,
+    progress,
+    show,
+)
+from redundancy.cli._guarded import Failure, remember_out, say, typed
+
+if TYPE_CHECKING:
+    from redundancy.probing import ProbeReport
+    from redundancy.results import PairResult
 
 __all__ = ["command"]
 
@@ -41,33 +63,145 @@ def command(
     ] = None,
     ci: CI = 0.95,
     seed: Seed = 0,
+    out: Out = None,
+    resume: Resume = False,
+    fresh: Fresh = False,
+    strict: Strict = False,
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Print a row per layer."""
+    """Print a row per layer, and write a folder with the report."""
+    started = time.perf_counter()
+    import msgspec
+
+    from redundancy._probe_journal import journal, read_journal
     from redundancy.probing import probe_store
+    from redundancy.provenance import new_record, new_run_id
+    from redundancy.report.probes import document, write_probe_report
+    from redundancy.results import Results
     from redundancy.run import parse_layers
+    from redundancy.run_folder import RunFolder
     from redundancy.store import open_source
 
-    store = open_source(acts)
-    with progress("probing", quiet=quiet) as update:
+    source = open_source(acts)
+    kinds = tuple(dict.fromkeys(kind or ["linear"]))
+    settings: dict[str, Any] = {
+        "acts": acts,
+        "target": target,
+        "kind": list(kinds),
+        "modality": modality,
+        "layers": layers,
+        "pool": pool,
+        "folds": folds,
+        "epsilon": epsilon,
+        "ci": ci,
+        "seed": seed,
+        "store_sha256": source.info.get("sha256"),
+    }
+    run_id = new_run_id()
+    numbers = None if layers is None else parse_layers(layers)
+    folder = RunFolder.prepare(
+        out or f"runs/{run_id}", resume=resume, fresh=fresh, settings=settings
+    )
+    remember_out(str(folder.path))
+    record = new_record(
+        command="probe",
+        run_id=run_id,
+        argv=typed(),
+        options_given={k: v for k, v in settings.items() if v is not None and k != "store_sha256"},
+        options=settings,
+        seed=seed,
+        store=source.info,
+        status="running",
+    )
+    folder.write(record)
+    done = read_journal(folder.path) if folder.resumed else []
+    with (
+        progress("probing", quiet=quiet) as update,
+        journal(folder.path, fresh=not folder.resumed) as lines,
+    ):
+
+        def tell(finished: int, total: int, item: Any) -> None:
+            if item is not None:
+                lines.add(item)
+            update(finished, total)
+
         report = probe_store(
-            store,
+            source,
             target,
-            kinds=tuple(dict.fromkeys(kind or ["linear"])),
+            kinds=kinds,
             modality=modality,
-            layers=None if layers is None else parse_layers(layers),
+            layers=numbers,
             pool=pool,  # type: ignore[arg-type]  # checked there, by name
             folds=folds,
             ci=ci,
             threshold=epsilon,
             seed=seed,
-            progress=lambda done, total, _: update(done, total),
+            done=done,
+            progress=tell,
         )
+    results = Results(_results(report, ci, epsilon))
+    record = msgspec.structs.replace(
+        record,
+        status="complete",
+        run=msgspec.structs.replace(record.run, duration_s=round(time.perf_counter() - started, 3)),
+        results=[r.to_record() for r in results],
+        warnings=results.warnings,
+    )
+    folder.write(record)
+    write_probe_report(report, record, folder.path)
     if json_:
-        print_json(report.to_dict())
+        print_json(document(report, record))
+        if not quiet:
+            say(f"→ {folder.path}")
     else:
         show(_lines(report))
+        show(_end(record, str(folder.path), len(done)))
+    _judge(report, strict=strict)
+
+
+def _results(report: ProbeReport, ci: float | None, threshold: float | None) -> list[PairResult]:
+    from redundancy.results import PairResult
+    from redundancy.run import with_verdicts
+
+    plain = [
+        PairResult(
+            pair=(p.lower, p.upper),
+            measure="functional",
+            modality=report.modality,
+            estimate=p.reading.estimate,
+            extras=p.reading.extras,
+            threshold=threshold,
+            p_redundant=p.reading.p_redundant,
+            p_needed=p.reading.p_needed,
+        )
+        for p in report.pairs
+    ]
+    return with_verdicts(plain, level=ci)
+
+
+def _judge(report: ProbeReport, *, strict: bool) -> None:
+    bad = [s for s in report.scores if not s.score.trustworthy]
+    if len(bad) == len(report.scores):
+        reasons = [d.message for s in bad for d in s.score.diagnostics if d.severity == "error"]
+        why = reasons[0] if reasons else "no reason was recorded"
+        raise Failure(f"error: no layer could be probed: {why}", 2)
+    pairs = [p for p in report.pairs if not p.reading.estimate.trustworthy]
+    if strict and (bad or pairs):
+        layers = [str(s.layer) for s in bad] + [f"{p.lower}→{p.upper}" for p in pairs]
+        raise Failure(f"no trustworthy estimate for layers {', '.join(dict.fromkeys(layers))}", 3)
+
+
+def _end(record: Any, folder: str, resumed: int) -> Any:
+    from rich.text import Text
+
+    from redundancy.report.numbers import duration
+
+    yield Text("")
+    yield Text(
+        f"→ {folder}/report.html  probes.json  record.json     {duration(record.run.duration_s)}"
+        + (f", {resumed} steps resumed" if resumed else "")
+    )
 
 
 def _lines(report: Any) -> Any:

@@ -115,7 +115,8 @@ def measure(
         biased downwards by as much; a diagnostic, with linear probes only), ``gain`` (E3, the
         difference of the errors, equal to F only if the target depends on the lower layer through
         the upper), ``trivial_cap`` (tr Cov(Z), which F never exceeds), ``r2_upper``, ``r2_lower``,
-        ``theorem2_lower`` and ``theorem2_upper`` (with the probes' whole error as eta, valid but
+        ``theorem1`` (with the probe's Lipschitz constant), ``theorem2_lower`` and
+        ``theorem2_upper`` (with the probes' whole error as eta, valid but
         wide), ``theorem2_upper_variance`` (with their variance only), ``transfer`` and
         ``transfer_bound`` (Lipschitz, for layers of the same width).
 
@@ -343,6 +344,13 @@ def _extras(
         "trivial_cap": plain(cap, "tr Cov(Z), which F never exceeds"),
         "r2_upper": plain(1.0 - mse["upper"] / cap, "on samples not fitted on", unit="share"),
         "r2_lower": plain(1.0 - mse["lower"] / cap, "on samples not fitted on", unit="share"),
+        "theorem1": plain(
+            probed.transfer_bound,
+            "Theorem 1 with the probe's Lipschitz constant for alpha, and beta = 0 (the target "
+            "depends on the lower layer through the upper): an estimate of a bound, not a bound",
+        )
+        if probed.transfer_bound is not None
+        else plain(None, none),
         "theorem2_lower": plain(wide.forms["lower"], "Theorem 2 reversed, eta <= MSE"),
         "theorem2_upper": plain(wide.value, "Theorem 2 reversed, eta <= MSE"),
         "theorem2_upper_variance": plain(
