@@ -7,7 +7,7 @@ PIP_FLAGS ?= -q
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test test-slow check docs bench train-demo clean
+.PHONY: help setup demo test test-slow check docs links links-outside tutorials bench train-demo clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,15 +35,25 @@ test: $(VENV)/.dev  ## run the tests (under 10 minutes on 2 cores)
 test-slow: $(VENV)/.dev  ## run the long tests too
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not gpu' $(PYTEST_FLAGS)
 
-check: $(VENV)/.dev  ## lint, types, layering, docs
+check: $(VENV)/.dev  ## lint, types, layering, docs and their links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(MAKE) docs
+	$(MAKE) docs links
 
 docs: $(VENV)/.dev  ## build the documentation, warnings are errors
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+links: $(VENV)/.dev docs  ## check every link within the documentation
+	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links
+	$(BIN)/python docs/check_links.py docs/_build/html
+
+links-outside: $(VENV)/.dev  ## check links that leave the documentation (nightly: needs a network)
+	$(BIN)/python -m sphinx -q -b linkcheck -t outside docs docs/_build/links
+
+tutorials: $(VENV)/.dev  ## run the tutorials and examples that take a model through the whole path
+	$(BIN)/python -m pytest -q docs tests/examples tests/test_readme.py -m slow $(PYTEST_FLAGS)
 
 bench: $(VENV)/.dev  ## time ours beside its peers, in one run each
 	for b in benchmarks/[a-z]*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
