@@ -52,7 +52,7 @@ def measure(
     n_states: int | None = None,
     method: Literal["kmeans", "pq", "signs"] = "kmeans",
     correction: Correction = "chao-wang-jost",
-    mi: Literal["route", "none"] = "route",
+    mi: Literal["route", "none"] | None = "route",
 ) -> Reading:
     r"""Entropy of the upper layer's state given the lower layer's, under one shared quantiser.
 
@@ -91,7 +91,7 @@ def measure(
         Kind of quantiser.
     correction : str
         Bias correction of the reported entropies.
-    mi : {"route", "none"}
+    mi : {"route", "none"} or None
         Whether to add a mutual information of the unquantised states, by
         :func:`estimators.mutual_information.mutual_information` on at most 2,000 tokens in at most
         32 principal directions per layer.
@@ -128,7 +128,7 @@ def measure(
     check_level(ci)
     if threshold is not None and not 0.0 < threshold < math.inf:
         raise InputError(f"threshold is {threshold!r}; give nats above 0, e.g. 0.2")
-    if mi not in ("route", "none"):
+    if mi not in ("route", "none", None):  # a command line says None with the word none
         raise InputError(f"mi is {mi!r}; use 'route' or 'none'")
     tokens = tokens_of(pair)
     if isinstance(tokens, Diagnostic):
@@ -168,7 +168,7 @@ def measure(
             tokens.lower,
             tokens.upper,
             tokens.codes,
-            mi=mi != "none",
+            mi=mi == "route",
             seed=seed,
             kept=tokens.rows,
         )
