@@ -34,6 +34,8 @@ IntArray = NDArray[np.int64]
 _FIRST_SLACK = 0.05
 # Iterations without a better point after which there is none to come.
 _STALLED_AFTER = 25
+# A point so much worse than the best met: the next attempt, more patient, comes sooner to the end.
+_LOST = 1e4
 _BACKTRACKS = 30
 
 
@@ -305,7 +307,8 @@ def _solve(program: Program, aim: float, settings: Settings) -> Solution:
             best_at = iteration
         if score < best_score:
             best, best_score = at, score
-        if score < aim or iteration - best_at > _STALLED_AFTER or not now.factor():
+        lost = iteration - best_at > _STALLED_AFTER or score > _LOST * best_score
+        if score < aim or lost or not now.factor():
             break
         merits.append(now.merit)
         step = now.predict_and_correct(settings, least_tau)

@@ -22,6 +22,8 @@ MEMORY_LIMIT = 8 * 2**30
 # Tried in turn until the certificate closes: bold first, then patient.
 _ATTEMPTS = (
     Settings(),
+    # Wide targets with near-copies: slack must not vanish before the residual does.
+    Settings(least_centring=0.03, centring_while_infeasible=0.5),
     Settings(remembered=1, by_cells=True),
     Settings(
         to_boundary=0.9,
