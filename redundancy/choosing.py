@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from estimators import InputError
 from redundancy import risk
+from redundancy._losses import check_probability, check_used
 from redundancy.planning import Kind, propose
 from redundancy.results import Results
 from redundancy.run import estimate
@@ -58,9 +59,10 @@ class Choice:
             )
         n_images = self.certificates[0].n_groups
         return (
-            f"{self.plan.describe()} It changes at most {self.alpha:.0%} of the answers, with "
-            f"{1 - self.delta:.0%} confidence: {len(certified)} of {len(self.tried)} plans tried "
-            f"passed on {n_images} images that had no part in proposing them."
+            f"{self.plan.describe()} It changes at most {_percent(self.alpha)} of "
+            f"the answers, with {_percent(1 - self.delta)} confidence: {len(certified)} of "
+            f"{len(self.tried)} plans tried passed on {n_images} images that had no part in "
+            "proposing them."
         )
 
 
@@ -170,7 +172,9 @@ def certify(
     Raises
     ------
     InputError
-        If there is no plan to try, or the data cannot certify any (how many images are needed).
+        If there is no plan to try, alpha or delta is not in (0, 1), an image ordered the plans, or
+        there are too few images to certify any (the message says how many are needed); before the
+        model is asked anything.
     """
     from vlm.data import rows_of
     from vlm.evaluate import evaluate
@@ -178,6 +182,8 @@ def certify(
     if not plans:
         raise InputError("there is no plan to certify; raise the thresholds, or name plans")
     rows = list(rows_of(data))
+    chains = sequences(plans)
+    _check(rows, alpha, delta, len(chains), used_groups)
     run = partial(
         evaluate,
         model,
@@ -190,7 +196,6 @@ def certify(
     full = run()
     tried: dict[SkipPlan, Evaluation] = {}
     certificates: list[risk.RiskCertificate] = []
-    chains = sequences(plans)
     done = 0
     for chain in chains:
         losses: dict[str, NDArray[np.float64]] = {}
@@ -246,6 +251,28 @@ def certify(
     )
 
 
+def _check(
+    rows: Sequence[Mapping[str, Any]],
+    alpha: float,
+    delta: float,
+    n_chains: int,
+    used_groups: Iterable[str],
+) -> None:
+    """Refuse what no run of the model could mend, before it costs any time."""
+    check_probability(alpha, "alpha", "the share of answers that may change, e.g. 0.02")
+    check_probability(delta, "delta", "the probability that the certificate is wrong, e.g. 0.1")
+    groups = [str(row["group"]) for row in rows]
+    check_used(groups, used_groups, len(groups))
+    images = len(set(groups))
+    least = risk.least_groups(alpha, delta / n_chains)
+    if images < least:
+        shared = f", which {n_chains} kinds of plan share" if n_chains > 1 else ""
+        raise InputError(
+            f"{images} images cannot certify any plan at alpha {alpha:g} and delta {delta:g}"
+            f"{shared}, not even one that changes nothing; at least {least} are needed"
+        )
+
+
 def _name(plan: SkipPlan) -> str:
     return plan.describe().rstrip(".")
 
@@ -256,6 +283,10 @@ def sequences(plans: Sequence[SkipPlan]) -> list[list[SkipPlan]]:
     for plan in plans:
         chains.setdefault((plan.evidence or {}).get("kind"), []).append(plan)
     return list(chains.values())
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
 
 
 def _saving(evaluation: Evaluation, full: Evaluation) -> float:

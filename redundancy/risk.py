@@ -33,6 +33,7 @@ __all__ = [
     "certify_plans",
     "conformal_risk_control",
     "hoeffding_bentkus_p_value",
+    "least_groups",
 ]
 
 Method = Literal["auto", "binomial", "hoeffding-bentkus", "betting"]
@@ -151,6 +152,41 @@ def hoeffding_bentkus_p_value(risk: float, n: int, alpha: float) -> float:
     hoeffding = math.exp(-n * float(binary_kl(min(risk, alpha), alpha)))
     bentkus = math.e * float(bdtr(math.ceil(n * risk - 1e-9), n, alpha))
     return min(hoeffding, bentkus, 1.0)
+
+
+def least_groups(alpha: float, delta: float) -> int:
+    """Independent images with which a plan that loses nothing at all can be certified.
+
+    Parameters
+    ----------
+    alpha, delta : float in (0, 1)
+        As for `certify_plans`; delta is that of one sequence of plans.
+
+    Returns
+    -------
+    int
+        For losses in [0, 1], 0 or 1 or means over an image's questions: without any loss both
+        tests have the p-value (1 - alpha)^n.
+
+    Raises
+    ------
+    InputError
+        If alpha or delta leaves (0, 1).
+
+    Examples
+    --------
+    >>> least_groups(0.05, 0.1), least_groups(0.02, 0.1)
+    (45, 114)
+    """
+    check_probability(alpha, "alpha", "the risk allowed, e.g. 0.02")
+    check_probability(delta, "delta", "the probability that the certificate is wrong, e.g. 0.1")
+    least = _enough(0.0, alpha, delta, "binomial", 0.0)
+    if least is None:
+        raise InputError(
+            f"no number of images certifies a risk of at most {alpha:g} at delta {delta:g}; allow "
+            "more risk"
+        )
+    return least
 
 
 def certify_plans(

@@ -78,6 +78,7 @@ def command(
     from pathlib import Path
 
     from estimators import InputError
+    from redundancy._losses import check_probability
     from redundancy.choosing import candidates, certify, readings
     from redundancy.planning import DEFAULT_THRESHOLDS, propose
     from redundancy.store import open_source
@@ -89,6 +90,9 @@ def command(
         raise InputError(
             "to certify a plan give both --model and --data; without them thresholds alone decide"
         )
+    # Before a large model is loaded.
+    check_probability(alpha, "--alpha", "the share of answers that may change, e.g. 0.02")
+    check_probability(delta, "--delta", "the probability that the certificate is wrong, e.g. 0.1")
     thresholds = dict(DEFAULT_THRESHOLDS)
     if max_effect is not None:
         thresholds["vision_effect"] = max_effect

@@ -92,10 +92,12 @@ def command(
     from msgspec.structs import replace
 
     from estimators import InputError
+    from redundancy import registry
+    from redundancy._losses import check_probability
     from redundancy.provenance import new_record, new_run_id, provenance
     from redundancy.run_folder import RunFolder
     from redundancy.validation import records
-    from redundancy.validation.analysis import analyse
+    from redundancy.validation.analysis import analyse, check
     from redundancy.validation.paper import analyse_paper
     from redundancy.validation.resplits import compare_orderings
     from redundancy.validation.show import blocks, layer_blocks
@@ -110,6 +112,11 @@ def command(
         else:
             show(blocks(found))
         return
+    check(alpha, ci, draws)
+    check_probability(delta, "--delta", "the probability of a wrong plan, e.g. 0.1")
+    for name in measure or ():
+        registry.load("measures", name)
+    known = _known(list(models or ()), data, images)
     quiet_libraries()
     run_id = new_run_id()
     # What a study depends on: with other models, or another alpha, the finished ones still hold.
@@ -127,7 +134,7 @@ def command(
     )
     folder.write(record)
     studies = _studies(
-        list(models or ()),
+        known,
         data,
         folder.path,
         measures=measure,
@@ -158,8 +165,24 @@ def command(
         show([Text(f"→ {folder.path}/validation.json  studies/")])
 
 
+def _known(models: list[str], data: str | None, images: int | None) -> list[dict[str, Any]]:
+    """What is known of every model before any is loaded: bad names are said at once."""
+    from redundancy.demo.several import check_questions, describe
+    from redundancy.validation.records import read_study
+
+    found: list[dict[str, Any]] = []
+    for given in models or [None]:  # type: ignore[list-item]  # None is the bundled model
+        if given is not None and given.endswith(".json"):
+            found.append({"study": read_study(given)})
+            continue
+        found.append(describe(given))
+        if data is None:
+            check_questions(found[-1], images)
+    return found
+
+
 def _studies(
-    models: list[str],
+    models: Sequence[Mapping[str, Any]],
     data: str | None,
     folder: Path,
     *,
@@ -172,7 +195,7 @@ def _studies(
     """Return the study of every model: read where it is there, made where it is not."""
     import shutil
 
-    from redundancy.demo.several import describe, questions
+    from redundancy.demo.several import questions
     from redundancy.validation import records
     from redundancy.validation.data import divide
     from redundancy.validation.study import MEASURES, study
@@ -180,12 +203,10 @@ def _studies(
     from vlm.model import load
 
     found = []
-    wanted: list[str | None] = [*models] or [None]
-    for given in wanted:
-        if given is not None and given.endswith(".json"):
-            found.append(records.read_study(given))
+    for known in models:
+        if "study" in known:
+            found.append(known["study"])
             continue
-        known = describe(given)
         name = known["name"]
         path = folder / "studies" / f"{name}.json"
         if path.exists():

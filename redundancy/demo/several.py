@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ __all__ = [
     "IMAGES",
     "RECIPES",
     "Member",
+    "check_questions",
     "describe",
     "main",
     "members",
@@ -129,10 +130,19 @@ def describe(path: str | Path | None) -> dict[str, Any]:
     dict
         ``name``, ``path``, and for models of `train` their ``seed``, ``recipe`` and ``cluster``
         (what models of one seed share).
+
+    Raises
+    ------
+    InputError
+        If the path is a file, or looks like a folder and is none.
     """
     from redundancy._files import read_json
 
     folder = checkpoint() if path is None else Path(path)
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; name a model's folder, or a study (.json)")
+    if not folder.exists() and (folder.is_absolute() or str(path).startswith(".")):
+        raise InputError(f"there is no model folder {path}")
     name = "bundled" if path is None else folder.name or str(path).replace("/", "-")
     known: dict[str, Any] = {"name": name, "path": str(path if path is not None else folder)}
     metrics = folder / "metrics.json"
@@ -147,15 +157,14 @@ def describe(path: str | Path | None) -> dict[str, Any]:
     return known
 
 
-def questions(
-    known: dict[str, Any], *, images: int | None = None, seed: int = 0
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Held-out scenes to read a model's layers on, and others, one question each, to test on.
+def check_questions(known: Mapping[str, Any], images: int | None = None) -> int:
+    """How many scenes `questions` would test on.
 
     Raises
     ------
     InputError
-        For a model that was not trained on such scenes: it would answer at random.
+        For a model that was not trained on such scenes: it would answer at random; and for too few
+        images.
     """
     if "recipe" not in known:
         raise InputError(
@@ -165,6 +174,28 @@ def questions(
     n = IMAGES if images is None else images
     if n < 40:
         raise InputError(f"{n} images are too few to tell layers apart; give at least 40")
+    return n
+
+
+def questions(
+    known: Mapping[str, Any], *, images: int | None = None, seed: int = 0
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Held-out scenes to read a model's layers on, and others, one question each, to test on.
+
+    Parameters
+    ----------
+    known : mapping
+        Of `describe`.
+    images : int, optional
+        Scenes to test on; a fifth as many are read, with five questions each.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        As `check_questions`.
+    """
+    n = check_questions(known, images)
     # Seeds that neither the published figures nor the demonstration draw with.
     measured = list(rows("held_out", max(20, n // 5), seed=10_000 + 2 * seed))
     asked = rows("held_out", n, seed=10_001 + 2 * seed)
