@@ -19,6 +19,7 @@ import msgspec
 
 from estimators import InputError
 from redundancy._remote import AnyPath, RangeReader, place
+from vlm._seal import SEAL_LENGTH, seal, seal_holds
 
 try:
     import fcntl
@@ -47,8 +48,6 @@ MAX_JSON_BYTES = 64 * 2**20
 """Larger JSON files are refused before they are read."""
 
 TEMPORARY_PREFIX = ".tmp-"
-_SEAL = b',\n  "seal": "'
-_SEAL_LENGTH = len(_SEAL) + 64 + len(b'"\n}\n')
 
 
 def fsync_directory(path: Path) -> None:
@@ -174,19 +173,12 @@ def write_sealed(
     body = msgspec.json.encode(value)
     if indent is not None:
         body = msgspec.json.format(body, indent=indent)
-    if len(body) + _SEAL_LENGTH > MAX_JSON_BYTES:
+    if len(body) + SEAL_LENGTH > MAX_JSON_BYTES:
         raise InputError(
             f"{path} would have {len(body):,} bytes of JSON, more than {MAX_JSON_BYTES:,} can be "
             "read back; store less per sample"
         )
     write_atomic(path, seal(body), replace=replace)
-
-
-def seal(body: bytes) -> bytes:
-    """Append the seal to an encoded JSON object."""
-    head = body.rstrip()[:-1].rstrip()
-    digest = hashlib.sha256(head).hexdigest().encode()
-    return head + _SEAL + digest + b'"\n}\n'
 
 
 def read_sealed(path: str | AnyPath, type: Any = Any, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -199,8 +191,7 @@ def read_sealed(path: str | AnyPath, type: Any = Any, *, max_bytes: int = MAX_JS
 
 def check_seal(data: bytes, path: AnyPath) -> None:
     """Raise InputError unless `data` ends in the seal of what precedes it."""
-    head = data[:-_SEAL_LENGTH]
-    if len(data) <= _SEAL_LENGTH or seal(head + b"}") != data:
+    if not seal_holds(data):
         raise InputError(
             f"{path} is damaged: its content does not match its seal; restore it from a copy or "
             "delete it and run the command again with --resume"

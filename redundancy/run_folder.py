@@ -138,6 +138,12 @@ class RunFolder:
                 found[(result.measure, result.modality, *result.pair)] = result
         return found
 
+    def broken_lines(self) -> list[int]:
+        """Numbers, from 1, of the lines of the journal that do not match their checksum."""
+        path = self.path / _PAIRS
+        with _said(path), path.open("rb") as lines:
+            return [n for n, line in enumerate(lines, 1) if line.strip() and not _is_whole(line)]
+
     @contextmanager
     def journal(self) -> Iterator[Journal]:
         """Open the journal of finished pairs."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm._errors import VLMError
+from vlm._seal import seal, seal_holds
 
 __all__ = ["SCHEMA_VERSION", "SkipPlan"]
 
@@ -218,7 +219,7 @@ class SkipPlan:
             raise VLMError(f"cannot write the plan {path}: {error.strerror}.") from error
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
+                stream.write(seal(text.encode()).decode())
                 stream.flush()
                 os.fsync(stream.fileno())
             Path(temporary).chmod(0o644)
@@ -298,6 +299,12 @@ class SkipPlan:
             data = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise VLMError(f"{path} is not readable JSON: {error}.") from error
+        # A plan written by hand has no seal; one that has it must match.
+        if isinstance(data, dict) and data.pop("seal", None) is not None and not seal_holds(raw):
+            raise VLMError(
+                f"{path} does not match its seal: it is damaged, or was changed by hand. Restore "
+                'it from a copy; if the change was meant, delete its last entry, "seal".'
+            )
         return cls.from_json(data, str(path))
 
 

@@ -12,6 +12,7 @@ Examples:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,7 +49,8 @@ _OPTIONAL = {
 
 def command(
     acts: Annotated[
-        str | None, typer.Argument(metavar="ACTS", help="A store, or a run's folder.")
+        str | None,
+        typer.Argument(metavar="ACTS", help="A store, a run's folder, a plan or a record."),
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -96,41 +98,80 @@ def check_installation() -> list[dict[str, str]]:
 
 
 def check_source(path: str) -> list[dict[str, str]]:
-    """Return a finding per damaged file, or one that says all is well."""
-    from pathlib import Path
+    """Return a finding per damaged file of a store, run, plan or record; or that all is well."""
+    from redundancy._remote import is_url
 
+    where = Path(path)
+    if is_url(path):
+        return _check_store(path)
+    if where.suffix == ".json" and where.is_file():
+        return [_check_json(where)]
+    if not any((where / name).exists() for name in ("record.json", "pairs.jsonl")):
+        return _check_store(path)
+    found = [_check_json(where / "record.json")]
+    if (where / "plan.json").exists():
+        found.append(_check_json(where / "plan.json"))
+    if (where / "pairs.jsonl").exists():
+        found.append(_check_journal(where))
+    return found + (_check_store(str(where / "acts")) if (where / "acts").is_dir() else [])
+
+
+def _check_json(path: Path) -> dict[str, str]:
+    """A record or a plan, whichever it says it is."""
     from estimators import InputError
+    from redundancy._files import read_json
     from redundancy.record import read_record
+    from vlm._errors import VLMError
+    from vlm.plan import SkipPlan
+
+    try:
+        # A record of which so much is damaged that it no longer looks like one is one by its name.
+        content = {} if path.name == "record.json" else read_json(path)
+        if isinstance(content, dict) and "n_layers" in content and "kind" not in content:
+            return _finding("ok", str(path), SkipPlan.load(path).describe())
+        record = read_record(path)
+    except (InputError, VLMError) as error:
+        return _finding("problem", str(path), str(error))
+    return _finding("ok", str(path), f"{record.status}, {len(record.results)} results")
+
+
+def _check_journal(folder: Path) -> dict[str, str]:
+    from redundancy.run_folder import RunFolder
+
+    path = folder / "pairs.jsonl"
+    broken = RunFolder(folder).broken_lines()
+    if not broken:
+        return _finding("ok", str(path), "every line matches its checksum")
+    lines = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+    text = (
+        f"{len(broken)} line(s) are broken ({lines}): the run was killed there, or the file is "
+        "damaged; --resume computes their pairs again"
+    )
+    # A killed run leaves one such line, where it was interrupted; nothing else does.
+    return _finding("note" if len(broken) == 1 else "problem", str(path), text)
+
+
+def _check_store(path: str) -> list[dict[str, str]]:
+    from estimators import InputError
+    from redundancy._remote import is_url, place
     from redundancy.store import open_source, verify_store
 
     found: list[dict[str, str]] = []
-    folder = Path(path)
-    stores = [folder]
-    if (folder / "record.json").exists():
-        stores = [folder / "acts"] if (folder / "acts").is_dir() else []
-        try:
-            record = read_record(folder)
-            text = f"{record.status}, {len(record.results)} results"
-            found.append(_finding("ok", str(folder / "record.json"), text))
-        except InputError as error:
-            found.append(_finding("problem", str(folder / "record.json"), str(error)))
-    for store_path in stores:
-        try:
-            plain = not store_path.is_dir()
-            # Before a store is opened, which would stop at the first damaged shard.
-            problems = open_source(store_path).verify() if plain else verify_store(store_path)
-        except InputError as error:
-            found.append(_finding("problem", str(store_path), str(error)))
-            continue
-        found += [
-            # Leftovers of a killed process do no harm.
-            _finding("ok" if one.severity == "note" else "problem", one.path, str(one))
-            for one in problems
-        ]
-        if all(one.severity == "note" for one in problems):
-            store = open_source(store_path)
-            text = f"{store.n_samples:,} samples, layers {store.layers[0]} to {store.layers[-1]}"
-            found.append(_finding("ok", str(store_path), f"{text}, all checksums match"))
+    try:
+        folder = is_url(path) or place(path).is_dir()
+        # Before a store is opened, which would stop at the first damaged shard.
+        problems = verify_store(path) if folder else open_source(path).verify()
+    except InputError as error:
+        return [_finding("problem", path, str(error))]
+    found += [
+        # Leftovers of a killed process do no harm.
+        _finding("ok" if one.severity == "note" else "problem", one.path, str(one))
+        for one in problems
+    ]
+    if all(one.severity == "note" for one in problems):
+        store = open_source(path)
+        text = f"{store.n_samples:,} samples, layers {store.layers[0]} to {store.layers[-1]}"
+        found.append(_finding("ok", path, f"{text}, all checksums match"))
     return found
 
 

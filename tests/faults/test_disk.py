@@ -21,7 +21,6 @@ from redundancy.store import ActivationStore
 from tests.faults.killing import cli, start, warm_up
 from tests.redundancy.store.conftest import create_store, sample_of
 
-
 SLOW = pytest.mark.slow
 
 
