@@ -57,7 +57,7 @@ def skipping(
     Yields
     ------
     PreTrainedModel
-        The same model.
+        The model as it was given.
 
     Raises
     ------
@@ -81,18 +81,14 @@ def skipping(
     >>> [layer.keys.shape[-2] for layer in out.past_key_values.layers]
     [3, 3, 12, 12, 12, 12]
     """
-    if hasattr(model, "_orig_mod"):
-        raise VLMError("the model was compiled with torch.compile; apply plans to the original.")
+    given = model
+    # torch.compile watches the forwards it has compiled, and compiles anew where they change.
+    model = getattr(model, "_orig_mod", model)
     plan.check(model)
     if plan.is_noop and keep is None:
-        yield model
+        yield given
         return
     _refuse(model, plan, vision_mask is not None or keep is not None)
-    if any(module._compiled_call_impl is not None for module in live.base_model(model).modules()):
-        raise VLMError(
-            "the model was compiled in place, and compiled code would not see the plan; load it "
-            "again without compile()."
-        )
     layers, base = live.decoder_layers(model), live.base_model(model)
     kinds = _kinds(model)
     patch = Patch(plan, model, vision_mask, keep)
@@ -110,7 +106,7 @@ def skipping(
                 before.append((layer, layer.__dict__.get("forward")))
                 # The attribute of the instance goes before the class's method.
                 layer.forward = patch.wrap(number, layer)
-        yield model
+        yield given
     finally:
         for layer, forward in before:
             if forward is None:
