@@ -55,6 +55,28 @@ class Rows:
         first = order[starts]
         return cls(len(first), first, order, counts, None if groups is None else groups[first])
 
+    def target(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the value of each row from one per token.
+
+        Raises
+        ------
+        InputError
+            If tokens of one row differ in it.
+        """
+        if self.order is not None:
+            whole = values[self.order]
+            own = np.repeat(values[self.first], self.counts, axis=0)
+            different = whole != own if whole.ndim == 1 else (whole != own).any(axis=1)
+            # NaN is unlike itself; it gets its own sentence when the target is read.
+            different &= np.asarray(whole == whole if whole.ndim == 1 else (whole == whole).all(1))
+            if bool(different.any()):
+                raise InputError(
+                    f"the target differs between tokens of one sample ({int(different.sum()):,} "
+                    "tokens differ from the first of theirs), and the mean over tokens has one "
+                    "target; use pool='token'"
+                )
+        return values[self.first]
+
     def pooled(self, x: FloatArray) -> FloatArray:
         """States of the rows from those of the tokens."""
         if self.order is None:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
-from numpy.typing import NDArray
-
-from estimators import Diagnostic, Estimate, InputError
-from estimators._arrays import FloatArray, check_ci, group_codes
-from estimators._resample import shuffle_labels
+from estimators import InputError
+from estimators._arrays import FloatArray
 from probes._base import states
-from probes._crossfit import resolve
-from probes._split import grouped_folds
-from probes._target import read_target
 from redundancy._probe_findings import findings
-from redundancy._probe_layer import FAILURES, Job, Layer, one_line, rearranged
+from redundancy._probe_layer import Layer
+from redundancy._probe_plan import plan_probes
 from redundancy._probe_report import (
     Calibration,
     LayerScore,
@@ -27,17 +19,19 @@ from redundancy._probe_report import (
     PlantedScore,
     ProbeReport,
 )
-from redundancy._probe_rows import Rows, only_modality, target_values
+from redundancy._probe_run import Item, Pairs, Run
 from redundancy.engine import default_jobs
-from redundancy.measures import functional
-from redundancy.measures._probed import nothing_to_probe, without
-from redundancy.measures._spec import Reading
-from redundancy.pairs import LayerPair
 from redundancy.store import ActivationStore
 
-__all__ = ["Calibration", "LayerScore", "PairScore", "PlantedScore", "ProbeReport", "probe_store"]
-
-Item = LayerScore | PairScore | PlantedScore
+__all__ = [
+    "Calibration",
+    "LayerScore",
+    "PairScore",
+    "PlantedScore",
+    "ProbeReport",
+    "plan_probes",
+    "probe_store",
+]
 
 _LARGE = 2**23  # values of a layer, from which two layers at a time are worth their memory
 
@@ -130,65 +124,50 @@ def probe_store(
     >>> report.best().layer, bool(report.of(0, "linear").score.value < 0.7)
     (1, True)
     """
-    word = modality or only_modality(store)
-    chosen = sorted(set(store.layers if layers is None else layers))
-    absent = [layer for layer in chosen if layer not in store.layers]
-    if absent:
-        raise InputError(f"the store has no layer {absent[0]}; it has {_listed(store.layers)}")
-    if pool not in ("mean", "token"):
-        raise InputError(f"pool is {pool!r}; use 'mean' or 'token'")
-    kinds = tuple(dict.fromkeys(kinds))
-    if not kinds:
-        raise InputError("no kind of probe was named; use 'linear', 'ridge', 'logistic' or 'mlp'")
-    check_ci(ci)
-    functional.check_options(threshold, ci, folds)
-    named, values = target_values(store, target, word)
-    rows = Rows.of(store, word, pool)
-    given = values[rows.first]
-    z = read_target(given, rows.n)
-    for kind in kinds:
-        resolve(kind, z)
-    codes, n_groups = group_codes(rows.groups, rows.n)
-    mixed, scheme = shuffle_labels(given, codes, seed=seed + 1)
-    job = Job(
-        target=z,
-        codes=codes,
-        n_groups=n_groups,
-        fold_of=grouped_folds(rows.n, folds, groups=codes, labels=z.codes, seed=seed),
-        folds=folds,
+    plan = plan_probes(
+        store,
+        target,
         kinds=kinds,
+        modality=modality,
+        layers=layers,
+        pool=pool,
+        folds=folds,
         ci=ci,
+        threshold=threshold,
+        controls=controls,
         seed=seed,
-        options=dict(options or {}),
-        shuffled=rearranged(z, mixed) if controls else None,
+        options=options,
     )
-    run = _Run(
+    job, rows, word, chosen = plan.job, plan.rows, plan.modality, plan.layers
+    n_jobs = _jobs(jobs, rows.n * store.dim(word), job.kinds)
+    run = Run(
         job,
         {
             number: Layer(job, number, lambda n=number: rows.pooled(_states(store, n, word)))  # type: ignore[misc]
             for number in chosen
         },
-        _Pairs(job, given, rows.groups, word, threshold) if pairs else None,
+        Pairs(job, plan.given, rows.groups, word, threshold) if pairs else None,
         done,
         progress,
     )
-    run.go(_jobs(jobs, rows.n * store.dim(word), kinds))
-    shares = z.z.mean(0)
-    scores = tuple(run.scores[number, kind] for number in chosen for kind in kinds)
+    run.go(n_jobs)
+    z = job.target
+    shares = job.target.z.mean(0)
+    scores = tuple(run.scores[number, kind] for number in chosen for kind in job.kinds)
     return ProbeReport(
-        target=named,
+        target=plan.name,
         target_kind=z.kind,
         classes=() if z.classes is None else tuple(str(c) for c in z.classes),
         baseline=float(shares.max()) if z.kind == "classes" else 0.0,
         modality=word,
         state="mean over the tokens of a sample" if pool == "mean" else "one token",
-        layers=tuple(chosen),
-        kinds=kinds,
+        layers=chosen,
+        kinds=job.kinds,
         scores=scores,
         pairs=tuple(run.pairs[pair] for pair in pairwise(chosen)) if pairs else (),
         planted=run.planted.scores if run.planted is not None else {},
         n=rows.n,
-        n_groups=n_groups,
+        n_groups=job.n_groups,
         settings={
             "folds": folds,
             "ci": ci,
@@ -197,151 +176,10 @@ def probe_store(
             "threshold": threshold,
             "dim": store.dim(word),
             "trivial_cap": z.tr_cov,
-            "shuffled": scheme if controls else None,
+            "shuffled": plan.scheme,
         },
         diagnostics=findings(scores, run.planted.scores if run.planted else {}, z),
     )
-
-
-class _Run:
-    """Goes through the layers from below, two of them in memory at a time."""
-
-    def __init__(
-        self,
-        job: Job,
-        layers: Mapping[int, Layer],
-        compare: _Pairs | None,
-        done: Iterable[Item],
-        progress: Callable[[int, int, Item | None], None] | None,
-    ) -> None:
-        self.job, self.layers, self.compare = job, dict(layers), compare
-        self.scores: dict[tuple[int, str], LayerScore] = {}
-        self.pairs: dict[tuple[int, int], PairScore] = {}
-        self.planted: PlantedScore | None = None
-        self._progress = progress
-        numbers = list(layers)
-        wanted = {(number, kind) for number in numbers for kind in job.kinds}
-        neighbours = set(pairwise(numbers)) if compare is not None else set()
-        for item in done:
-            if isinstance(item, PlantedScore):
-                self.planted = item
-            elif isinstance(item, PairScore) and (item.lower, item.upper) in neighbours:
-                self.pairs[item.lower, item.upper] = item
-            elif isinstance(item, LayerScore) and (item.layer, item.kind) in wanted:
-                self.scores[item.layer, item.kind] = item
-        self._neighbours = neighbours
-        self._plant = job.shuffled is not None
-        self._total = len(wanted) + len(neighbours) + int(self._plant)
-
-    def go(self, jobs: int) -> None:
-        """Fill `scores`, `pairs` and `planted`; layers are scored by `jobs` threads."""
-        if self._n_done():
-            self._tell(None)
-        lower: Layer | None = None
-        with _threads(jobs) as submit:
-            waiting: deque[tuple[Layer, Future[dict[str, LayerScore]]]] = deque()
-            while self.layers or waiting:
-                while self.layers and len(waiting) < jobs:
-                    number = next(iter(self.layers))
-                    layer = self.layers.pop(number)
-                    waiting.append((layer, submit(self._score, layer)))
-                layer, future = waiting.popleft()
-                for kind, score in future.result().items():
-                    self.scores[layer.number, kind] = score
-                    self._tell(score)
-                del future
-                if self._plant and self.planted is None:
-                    self._plant_in(layer)
-                if self.compare is not None and lower is not None:
-                    pair = lower.number, layer.number
-                    if pair not in self.pairs:
-                        self.pairs[pair] = self.compare.of(lower, layer)
-                        self._tell(self.pairs[pair])
-                lower = layer if self.compare is not None else None
-
-    def _score(self, layer: Layer) -> dict[str, LayerScore]:
-        missing = [kind for kind in self.job.kinds if (layer.number, kind) not in self.scores]
-        found = layer.scores(missing) if missing else {}
-        if self.compare is not None and any(
-            layer.number in pair and pair not in self.pairs for pair in self._neighbours
-        ):
-            layer.ready()
-        return found
-
-    def _plant_in(self, layer: Layer) -> None:
-        try:
-            self.planted = PlantedScore(layer=layer.number, scores=self.job.plant(layer.x))
-        except FAILURES:
-            return  # the next layer may do
-        self._tell(self.planted)
-
-    def _n_done(self) -> int:
-        return len(self.scores) + len(self.pairs) + int(self.planted is not None)
-
-    def _tell(self, item: Item | None) -> None:
-        if self._progress is not None:
-            self._progress(self._n_done(), self._total, item)
-
-
-class _Pairs:
-    """Compares neighbouring layers."""
-
-    def __init__(
-        self,
-        job: Job,
-        given: NDArray[Any],
-        groups: NDArray[Any] | None,
-        word: str,
-        threshold: float | None,
-    ) -> None:
-        self.job, self.given, self.groups = job, given, groups
-        self.word, self.threshold = word, threshold
-
-    def of(self, lower: Layer, upper: Layer) -> PairScore:
-        """Functional redundancy and gain; no estimate, with the reason, where that fails."""
-        gain: Estimate | None = None
-        try:
-            reading = self._functional(lower, upper)
-        except FAILURES as error:
-            reading = self._nothing(one_line(error))
-        if self.job.soft:
-            try:
-                gain = lower.gain(upper)
-            except FAILURES as error:
-                gain = self._nothing(one_line(error), "nats").estimate
-        return PairScore(lower=lower.number, upper=upper.number, reading=reading, gain=gain)
-
-    def _functional(self, lower: Layer, upper: Layer) -> Reading:
-        job = self.job
-        pair = LayerPair(
-            lower.number, upper.number, lower.x, upper.x, self.word, self.groups, self.given
-        )
-        stopped = nothing_to_probe(pair, self.given, 2 * job.folds)
-        if stopped is not None:
-            return without(pair, stopped, functional.SPEC, "split-probe product", job.seed)
-        return functional.measure_probed(
-            pair,
-            upper.probes,
-            lower.probes,
-            job.target,
-            threshold=self.threshold,
-            ci=job.ci,
-            seed=job.seed,
-        )
-
-    def _nothing(self, reason: str, unit: str = functional.SPEC.unit) -> Reading:
-        return Reading(
-            estimate=Estimate(
-                value=None,
-                unit=unit,
-                kind="estimate",
-                n=len(self.job.target.z),
-                n_groups=self.job.n_groups,
-                method="failed",
-                seed=self.job.seed,
-                diagnostics=(Diagnostic(code="failed", severity="error", message=reason),),
-            )
-        )
 
 
 def _jobs(jobs: int | None, size: int, kinds: Sequence[str]) -> int:
@@ -354,31 +192,5 @@ def _jobs(jobs: int | None, size: int, kinds: Sequence[str]) -> int:
     return min(2, default_jobs()) if size >= _LARGE else 1
 
 
-@contextmanager
-def _threads(jobs: int) -> Iterator[Callable[..., Future[Any]]]:
-    """Yield what starts a task; threads share the cores that matrix products would take."""
-    if jobs == 1:
-        yield _at_once
-        return
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships none
-
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        with threadpool_limits(max(1, default_jobs() // jobs), user_api="blas"):
-            yield pool.submit
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _at_once(task: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    future: Future[Any] = Future()
-    future.set_result(task(*arguments))
-    return future
-
-
 def _states(store: ActivationStore, number: int, word: str) -> FloatArray:
     return states(store.states(number, word), f"layer {number}")
-
-
-def _listed(layers: Sequence[int]) -> str:
-    return ", ".join(map(str, layers))

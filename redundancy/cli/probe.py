@@ -63,6 +63,9 @@ def command(
     ] = None,
     ci: CI = 0.95,
     seed: Seed = 0,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", help="Layers at a time; 2 if states are large.")
+    ] = None,
     out: Out = None,
     resume: Resume = False,
     fresh: Fresh = False,
@@ -75,7 +78,7 @@ def command(
     import msgspec
 
     from redundancy._probe_journal import journal, read_journal
-    from redundancy.probing import probe_store
+    from redundancy.probing import plan_probes, probe_store
     from redundancy.provenance import new_record, new_run_id
     from redundancy.report.probes import document, write_probe_report
     from redundancy.results import Results
@@ -98,8 +101,19 @@ def command(
         "seed": seed,
         "store_sha256": source.info.get("sha256"),
     }
+    asked: dict[str, Any] = {
+        "kinds": kinds,
+        "modality": modality,
+        "layers": None if layers is None else parse_layers(layers),
+        "pool": pool,
+        "folds": folds,
+        "ci": ci,
+        "threshold": epsilon,
+        "seed": seed,
+    }
+    # Whatever is wrong with the input is said before an earlier run is touched.
+    plan_probes(source, target, **asked)
     run_id = new_run_id()
-    numbers = None if layers is None else parse_layers(layers)
     folder = RunFolder.prepare(
         out or f"runs/{run_id}", resume=resume, fresh=fresh, settings=settings
     )
@@ -126,20 +140,7 @@ def command(
                 lines.add(item)
             update(finished, total)
 
-        report = probe_store(
-            source,
-            target,
-            kinds=kinds,
-            modality=modality,
-            layers=numbers,
-            pool=pool,  # type: ignore[arg-type]  # checked there, by name
-            folds=folds,
-            ci=ci,
-            threshold=epsilon,
-            seed=seed,
-            done=done,
-            progress=tell,
-        )
+        report = probe_store(source, target, **asked, jobs=jobs, done=done, progress=tell)
     results = Results(_results(report, ci, epsilon))
     record = msgspec.structs.replace(
         record,

@@ -39,9 +39,11 @@ def command(
 ) -> None:
     """Build the report from the records alone."""
     from estimators import InputError
+    from redundancy._files import write_atomic
     from redundancy.record import read_record
     from redundancy.report.comparison import write_comparison
     from redundancy.report.html import write_report
+    from redundancy.report.probes import read_probe_report, render_probes
 
     records = [read_record(run) for run in runs]
     source = Path(runs[0])
@@ -55,7 +57,10 @@ def command(
         raise InputError(f"{target} is a folder; name the file to write, e.g. {target}/report.html")
     if not target.parent.is_dir():
         raise InputError(f"there is no folder {target.parent}; make it first")
-    if len(records) == 1:
+    if len(records) == 1 and records[0].run.command == "probe":
+        probes = read_probe_report(source if source.is_dir() else source.parent)
+        write_atomic(target, render_probes(probes, records[0]).encode())
+    elif len(records) == 1:
         write_report(records[0], target)
     else:
         write_comparison(records, target)

@@ -16,7 +16,7 @@ def verdict(report: ProbeReport) -> list[str]:
         return ["No layer could be probed; the reasons stand below."]
     what = "of the samples are right" if report.target_kind == "classes" else "of the variance"
     lines = [
-        f"{report.target} is read best from layer {best.layer}: {_share(best.score)} {what} with "
+        f"“{report.target}” is read best from layer {best.layer}: {_share(best.score)} {what} with "
         f"{best.kind} probes, on samples that they have not seen"
         + (
             f", where guessing the most frequent class has {100 * report.baseline:.1f}%."

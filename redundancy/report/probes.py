@@ -15,13 +15,11 @@ from estimators import Estimate, InputError
 from redundancy._files import read_json, seal, write_atomic, write_sealed
 from redundancy._probe_report import LayerScore, PairScore, ProbeReport
 from redundancy.record import RunRecord, plain
-from redundancy.report import plots
 from redundancy.report._probe_words import careful, fitted, verdict
 from redundancy.report._sections import picture
 from redundancy.report.numbers import MISSING, decimals_for, interval, number
 from redundancy.report.page import command_line, download, render_page
 from redundancy.report.plots import probes as drawn
-from redundancy.results import PairResult, Results
 
 __all__ = ["document", "read_probe_report", "render_probes", "write_probe_report"]
 
@@ -125,8 +123,7 @@ def _scores(report: ProbeReport) -> dict[str, Any]:
             "Points are scores on samples the probe has not seen, bands their intervals. Dotted: "
             "the same probe on shuffled targets, which should find nothing. Dashed: the target "
             "written into the states, which should be found.",
-            width=6.4,
-            height=3.2 + 0.2 * len(report.kinds),
+            height=2.9 + 0.2 * len(report.kinds),
         )
     ]
     if any(s.information is not None for s in report.scores):
@@ -135,8 +132,7 @@ def _scores(report: ProbeReport) -> dict[str, Any]:
                 partial(drawn.plot_information, report),
                 "Usable information by layer; the table below holds the numbers.",
                 "Entropy of the classes minus the probe's log loss on samples it has not seen.",
-                width=6.4,
-                height=2.8,
+                height=3.1,
             )
         )
     rows = [
@@ -172,34 +168,29 @@ def _functional(report: ProbeReport) -> dict[str, Any] | None:
         )
         for p in report.pairs
     ]
-    results = Results(
-        [
-            PairResult(
-                pair=(p.lower, p.upper),
-                measure="functional",
-                modality=report.modality,
-                estimate=p.reading.estimate,
-                extras=p.reading.extras,
-                threshold=report.settings.get("threshold"),
-                p_redundant=p.reading.p_redundant,
-                p_needed=p.reading.p_needed,
-            )
-            for p in report.pairs
-        ]
-    )
     head = ["layers", "F", "interval", "F / tr Cov Z", "plug-in E1", "one-step E4", "gain E3",
             "Theorem 1", "Theorem 2, from", "to", "transfer", "remarks"]  # fmt: skip
     return {
-        "picture": picture(
-            partial(plots.plot_functional, results),
-            "Functional redundancy by pair with what bounds it; the table below holds the numbers.",
-            "F with its interval; the plug-in shows what the probes' own noise would add; the "
-            "grey strokes are where Theorem 2 leaves room.",
-            width=6.4,
-            height=3.6,
-        )
+        "pictures": [
+            picture(
+                partial(drawn.plot_estimates, report),
+                "Functional redundancy by pair with its interval, between the biased estimates; "
+                "the table below holds the numbers.",
+                "F with its interval. The plug-in counts the noise of the probes as difference, "
+                "the one-step estimate takes about as much too much away.",
+                height=3.2,
+            ),
+            picture(
+                partial(drawn.plot_bounds, report),
+                "Functional redundancy by pair below the bounds of Theorems 1 and 2, on a scale of "
+                "powers of ten; the table below holds the numbers.",
+                "A bound above tr Cov Z says nothing. Theorem 1 takes the probe's own Lipschitz "
+                "constant, so it is an estimate of a bound.",
+                height=3.2,
+            ),
+        ]
         if known
-        else None,
+        else [],
         "cap": number(report.settings.get("trivial_cap"), 3),
         "head": head,
         "rows": rows,
@@ -223,8 +214,7 @@ def _gain(report: ProbeReport) -> dict[str, Any] | None:
             "Gain of each layer over the one below; the table below holds the numbers.",
             "Strokes are intervals over images. Below 0: the probe of both layers had more to "
             "learn than there was to gain.",
-            width=6.4,
-            height=2.8,
+            height=3.0,
         ),
         "head": ["layers", "gain (nats)" if usable else "gain (squared units)", "interval"],
         "rows": [(f"{p.lower}→{p.upper}", *_with_interval(e, places)) for p, e in found],

@@ -21,7 +21,15 @@ from redundancy.report.plots._style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_calibration", "plot_confusion", "plot_gain", "plot_information", "plot_scores"]
+__all__ = [
+    "plot_bounds",
+    "plot_calibration",
+    "plot_confusion",
+    "plot_estimates",
+    "plot_gain",
+    "plot_information",
+    "plot_scores",
+]
 
 
 def plot_scores(report: ProbeReport, *, ax: Axes | None = None) -> Axes:
@@ -41,11 +49,12 @@ def plot_scores(report: ProbeReport, *, ax: Axes | None = None) -> Axes:
         known = [(x, float(e)) for x, e in null if e.value is not None]
         if known:
             ax.plot([x for x, _ in known], [y for _, y in known], ":", lw=1.4, color=colour,
-                    label=f"{kind}, targets shuffled")  # fmt: skip
+                    label=f"{kind}, shuffled")  # fmt: skip
         planted = report.planted.get(kind)
         if planted is not None and planted.value is not None:
             ax.plot([min(report.layers), max(report.layers)], [planted.value] * 2, "--", lw=1,
-                    color=colour, alpha=0.8, label=f"{kind}, target written in")  # fmt: skip
+                    color=colour, alpha=0.8, label=f"{kind}, written in")  # fmt: skip
+    _missing(ax, [layer for layer in report.layers if _all_failed(report, layer)])
     if report.target_kind == "classes":
         threshold_line(ax, report.baseline, "without\nstates")
         ax.set_ylim(bottom=0.0, top=1.03)
@@ -88,6 +97,59 @@ def plot_gain(report: ProbeReport, *, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("upper layer of the pair")
     ax.set_ylabel("gain (nats)" if usable else "error explained (squared units)")
     whole_ticks(ax, report.layers)
+    return ax
+
+
+def plot_estimates(report: ProbeReport, *, ax: Axes | None = None) -> Axes:
+    """Draw F with its band between the estimates that are biased up (E1) and down (E4)."""
+    ax = axes_or_new(ax)
+    found = [(p.upper, p.reading.estimate) for p in report.pairs]
+    for key, mark, colour, name in (
+        ("plug_in", "v", SERIES[3], "plug-in E1"),
+        ("one_step", "^", SERIES[5], "one-step E4"),
+    ):
+        known = _of_extra(report, key)
+        if known:
+            ax.plot([x for x, _ in known], [y for _, y in known], mark, ms=3.5, color=colour,
+                    label=name)  # fmt: skip
+    _curve(ax, found, SERIES[1], "F (E2)")
+    _missing(ax, [x for x, e in found if e.value is None])
+    threshold_line(ax, report.settings.get("threshold"))
+    ax.axhline(0.0, color=QUIET, lw=0.6, zorder=0)
+    ax.set_xlabel("upper layer of the pair")
+    ax.set_ylabel("F (squared units of Z)")
+    whole_ticks(ax, report.layers)
+    key_above(ax, columns=3)
+    return ax
+
+
+def plot_bounds(report: ProbeReport, *, ax: Axes | None = None) -> Axes:
+    """Draw F, what Theorems 1 and 2 allow, and the cap, on a scale of powers of ten."""
+    ax = axes_or_new(ax)
+    found = [(p.upper, p.reading.estimate) for p in report.pairs]
+    above = [(x, float(e)) for x, e in found if e.value is not None and e.value > 0.0]
+    ends = [(x, e.ci.high) for x, e in found if e.ci is not None and e.ci.high > 0.0]
+    if ends:
+        ax.plot([x for x, _ in ends], [y for _, y in ends], "_", ms=9, mew=1.6, color=SERIES[1],
+                label="upper end of F")  # fmt: skip
+    if above:
+        ax.plot([x for x, _ in above], [y for _, y in above], "o", ms=4, color=SERIES[1],
+                label="F, where above 0")  # fmt: skip
+    for key, mark, colour, name in (
+        ("theorem1", "D", SERIES[0], "Theorem 1"),
+        ("theorem2_upper", "s", SERIES[2], "Theorem 2"),
+    ):
+        known = [(x, y) for x, y in _of_extra(report, key) if y > 0.0]
+        if known:
+            ax.plot([x for x, _ in known], [y for _, y in known], mark, ms=3.5, color=colour,
+                    label=name)  # fmt: skip
+    cap = report.settings.get("trivial_cap")
+    threshold_line(ax, cap, "tr Cov Z")
+    ax.set_yscale("log")
+    ax.set_xlabel("upper layer of the pair")
+    ax.set_ylabel("squared units of Z")
+    whole_ticks(ax, report.layers)
+    key_above(ax, columns=2)
     return ax
 
 
@@ -165,6 +227,22 @@ def _curve(
         ax.fill_between(ends[0], ends[1], ends[2], color=colour, alpha=0.22, lw=0)
     else:
         ax.vlines(ends[0], ends[1], ends[2], color=colour, lw=1.2)
+
+
+def _of_extra(report: ProbeReport, key: str) -> list[tuple[int, float]]:
+    found = [(p.upper, p.reading.extras.get(key)) for p in report.pairs]
+    return [(x, e.value) for x, e in found if e is not None and e.value is not None]
+
+
+def _all_failed(report: ProbeReport, layer: int) -> bool:
+    return all(report.of(layer, kind).score.value is None for kind in report.kinds)
+
+
+def _missing(ax: Axes, layers: Sequence[int]) -> None:
+    """Mark layers without an estimate on the axis."""
+    if layers:
+        ax.plot(layers, [0.02] * len(layers), "x", ms=5, color=QUIET, label="no estimate",
+                transform=ax.get_xaxis_transform())  # fmt: skip
 
 
 def _short(text: str, most: int = 14) -> str:
