@@ -139,6 +139,7 @@ def alone(task: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any
     here, there = context.Pipe()
     process = context.Process(target=_send, args=(there, task, arguments))
     process.start()
+    there.close()  # so that the end of a process that failed is noticed
     found: dict[str, Any] = here.recv()
     process.join()
     return found
