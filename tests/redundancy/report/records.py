@@ -133,6 +133,9 @@ def _result(
     extras = {
         key: estimate(value * (0.3 + 0.7 * float(rng.random())), "nats") for key in _EXTRAS[measure]
     }
+    if measure == "functional":
+        ends = {"trivial_cap": 1.0, "theorem2_lower": 0.0, "theorem2_upper": 3.0}
+        extras |= {key: estimate(v, spec.unit) for key, v in ends.items()}
     if measure == "informational":
         climb = [(n, 1 + 0.2 * math.log(n)) for n in (125, 250, 500, 1000)]
         sweep = [(k, 2.5 - 0.1 * k) for k in (1, 3, 5, 10)]

@@ -11,7 +11,8 @@ from estimators import Estimate
 from redundancy.measures._spec import Column, MeasureSpec
 from redundancy.report.tables import results_blocks, results_table, verdict_legend
 from redundancy.results import PairResult, Results
-from tests.redundancy.report.test_html import record, share
+from tests.redundancy.report.records import share
+from tests.redundancy.report.test_html import record
 
 
 def printed(blocks, width: int) -> str:
