@@ -21,6 +21,7 @@ Atom = Literal["redundant", "unique_x", "unique_y", "synergistic"]
 
 ATOMS: tuple[Atom, ...] = ("redundant", "unique_x", "unique_y", "synergistic")
 NATS_PER_BIT = math.log(2.0)
+_METHOD = "delta method from the dual, widened by the certificate's gap"
 # f* enters the four atoms with these signs.
 _SIGN = {"redundant": -1.0, "unique_x": 1.0, "unique_y": 1.0, "synergistic": -1.0}
 
@@ -56,7 +57,11 @@ class PID:
     se : mapping or None
         Standard error of each atom, where samples were given, in `unit`.
     synergy_bracket : tuple of float or None
-        [shuffle-subtracted, plug-in] synergy, where samples were given.
+        [shuffle-subtracted, plug-in] synergy, where samples were given: the range of bias, to which
+        sampling noise comes.
+    alternative : mapping or None
+        The atoms with the bias treated the other way (extrapolated where the values are plug-in
+        and the reverse), in `unit`, where samples were given and `bias` was ``"auto"``.
     params : mapping
         How it was computed.
     diagnostics : tuple of Diagnostic
@@ -90,13 +95,15 @@ class PID:
     n: int | None = None
     se: Mapping[str, float] | None = None
     synergy_bracket: tuple[float, float] | None = None
+    alternative: Mapping[str, float] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     diagnostics: tuple[Diagnostic, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "params", MappingProxyType(dict(self.params)))
-        if self.se is not None:
-            object.__setattr__(self, "se", MappingProxyType(dict(self.se)))
+        for name in ("se", "alternative"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
     def certified(self) -> bool:
@@ -132,13 +139,14 @@ class PID:
     def confidence(self, atom: str, level: float = 0.95) -> Interval:
         """Return a normal confidence interval of one atom, from its standard error.
 
-        It covers sampling noise and the solver's gap, not bias: for synergy bias is the larger
-        part, so there see `synergy_bracket`.
+        It covers sampling noise, the solver's gap and, where `bias` was ``"auto"``, the bias as
+        extrapolation in 1/n shows it: around the plug-in alone an interval misses by as much as
+        the bias. For synergy bias is the larger part, so there see `synergy_bracket` too.
 
         Raises
         ------
         InputError
-            If the PID was not estimated from samples.
+            If the PID was not estimated from samples, or the level is no probability.
         """
         from scipy.special import ndtri
 
@@ -148,12 +156,17 @@ class PID:
                 "this PID was computed from probabilities, which have no sampling error; "
                 "confidence() needs broja_pid(samples=(z, x, y))"
             )
-        half = float(ndtri(0.5 + 0.5 * level)) * self.se[atom] if 0 < level < 1 else 0.0
+        if not 0.0 < level < 1.0:
+            raise InputError(f"level is {level!r}; give a probability, e.g. 0.95")
+        half = float(ndtri(0.5 + 0.5 * level)) * self.se[atom]
+        if self.alternative is None:
+            return Interval(low=low - half, high=high + half, level=level, method=_METHOD)
+        other = self.alternative[atom]
         return Interval(
-            low=low - half,
-            high=high + half,
+            low=min(low, other) - half,
+            high=max(high, other) + half,
             level=level,
-            method="delta method from the dual, widened by the certificate's gap",
+            method=f"{_METHOD}; from the plug-in to the value extrapolated in 1/n",
         )
 
     def _atom(self, atom: str) -> float:
@@ -192,7 +205,8 @@ class PID:
             information_x=c * self.information_x,
             information_y=c * self.information_y,
             information_xy=None if self.information_xy is None else c * self.information_xy,
-            se=None if self.se is None else {atom: c * se for atom, se in self.se.items()},
+            se=_scaled(self.se, c),
+            alternative=_scaled(self.alternative, c),
             synergy_bracket=None
             if self.synergy_bracket is None
             else (c * self.synergy_bracket[0], c * self.synergy_bracket[1]),
@@ -234,7 +248,8 @@ class PID:
         # MappingProxyType cannot travel between processes.
         state = {name: getattr(self, name) for name in self.__dataclass_fields__}
         state["params"] = dict(self.params)
-        state["se"] = None if self.se is None else dict(self.se)
+        for name in ("se", "alternative"):
+            state[name] = _scaled(state[name], 1.0)
         return (_rebuild, (state,))
 
 
@@ -245,6 +260,10 @@ def _range(low: float, high: float) -> str:
 def _shown(value: float | None) -> str:
     # + 0.0 turns a rounded -0.0 into 0.0.
     return "unknown" if value is None else f"{round(value, 6) + 0.0:.6f}"
+
+
+def _scaled(values: Mapping[str, float] | None, c: float) -> dict[str, float] | None:
+    return None if values is None else {atom: c * value for atom, value in values.items()}
 
 
 def _rebuild(state: dict[str, Any]) -> PID:

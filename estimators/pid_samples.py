@@ -76,7 +76,8 @@ def pid_from_samples(
         Cluster of each sample (image, prompt): splits and standard errors keep groups together.
     bias : {"auto", "none", "linear", "quadratic"}
         Extrapolation of the atoms in 1/n from halves (and quarters) of the groups; ``"auto"`` is
-        linear up to 3,000 samples and none above. Extrapolated atoms may be negative.
+        linear up to 3,000 samples and none above, and the confidence intervals reach to the other
+        of the two. Extrapolated atoms may be negative.
     control : bool
         Decompose once more with z shuffled: what that finds is bias. Groups exchange their labels
         and each turns its sequence (`params["control_scheme"]` says which of the two had an
@@ -217,15 +218,18 @@ def _estimate(
     low = pid.synergistic - shuffle_bias(z, x, y, joint, seed) if pid.synergistic is not None else 0
     order = {"none": 0, "linear": 1, "quadratic": 2, "auto": int(n <= _EXTRAPOLATE_UP_TO)}[bias]
     units = n if groups is None else int(groups.max()) + 1
-    if order and units < 8 * order:
+
+    def part(rows: IntArray) -> FloatArray:
+        return _vector(_decompose(_joint(z[rows], x[rows], y[rows], shape), tol))
+
+    if units < 8 * max(order, 1):
         order = 0
-    values = plug_in
-    if order:
-
-        def part(rows: IntArray) -> FloatArray:
-            return _vector(_decompose(_joint(z[rows], x[rows], y[rows], shape), tol))
-
-        values = extrapolated(part, plug_in, n, groups, order=order, seed=seed)
+    values, alternative = plug_in, None
+    if order or (bias == "auto" and units >= 8):
+        values = extrapolated(part, plug_in, n, groups, order=max(order, 1), seed=seed)
+    if bias == "auto" and units >= 8:
+        values, other = (values, plug_in) if order else (plug_in, values)
+        alternative = dict(zip(ATOMS, other[: len(ATOMS)].tolist(), strict=True))
     params["bias"] = ("none", "linear", "quadratic")[order]
     estimate = dict(zip((*ATOMS, *_INFORMATION), values.tolist(), strict=True))
     bracket = sorted((float(low), float(plug_in[ATOMS.index("synergistic")])))
@@ -242,6 +246,7 @@ def _estimate(
         n=n,
         se=se,
         synergy_bracket=(bracket[0], bracket[1]),
+        alternative=alternative,
     )
 
 

@@ -275,16 +275,20 @@ def _p_values(pid: PID, threshold: float, units: int) -> tuple[float, float]:
 
 
 def _extras(pid: PID, headline: Estimate, ci: float | None) -> dict[str, Estimate]:
+    from scipy.special import ndtri
+
     def atom(name: str) -> Estimate:
         value = getattr(pid, name)
         interval = None if ci is None or value is None else pid.confidence(name, ci)
         if name == "synergistic" and pid.synergy_bracket is not None:
             low, high = pid.synergy_bracket
+            half = 0.0 if ci is None else float(ndtri(0.5 + 0.5 * ci)) * (pid.se or {})[name]
             interval = Interval(
-                low=low if value is None else min(low, value),
-                high=high if value is None else max(high, value),
+                low=(low if value is None else min(low, value)) - half,
+                high=(high if value is None else max(high, value)) + half,
                 level=ci or 0.95,
-                method="between the shuffle-subtracted and the plug-in synergy, no stated coverage",
+                method="from the shuffle-subtracted to the plug-in synergy, widened by "
+                "standard errors; no stated coverage",
             )
         return replace(headline, value=value, ci=interval, diagnostics=pid.diagnostics)
 
