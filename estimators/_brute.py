@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from estimators import _tiles
 from estimators._arrays import FloatArray
-from estimators._jobs import EXTRA, Job, rounding
+from estimators._jobs import EXTRA, Job, rounding, strict
 from estimators._schedule import over_tiles
 
 __all__ = ["Blocks", "count_within", "search"]
@@ -180,19 +180,19 @@ def search(
     """Return for each job the k distances, the k indices, and one array of counts per subset."""
     found = _nearest(blocks, [job.joint for job in jobs], k, run)
     wanted = [
-        (members, np.ascontiguousarray(d[:, -1]))
+        (members, np.ascontiguousarray(strict(d[:, -1], closed)))
         for job, (d, _) in zip(jobs, found, strict=True)
         for members in job.counts
     ]
-    counts = iter(_counts(blocks, wanted, closed))
+    counts = iter(_counts(blocks, wanted))
     return [
         (d, i, [next(counts) for _ in job.counts]) for job, (d, i) in zip(jobs, found, strict=True)
     ]
 
 
-def count_within(blocks: Blocks, members: Members, radius: Float, *, closed: bool) -> Int:
-    """Return how many other rows lie within `radius` of each row, over the member spaces."""
-    return _counts(blocks, [(members, radius)], closed)[0]
+def count_within(blocks: Blocks, members: Members, limit: Float) -> Int:
+    """Return how many other rows are nearer to each row than its limit, over the member spaces."""
+    return _counts(blocks, [(members, limit)])[0]
 
 
 def _padded(blocks: Blocks, values: Any, fill: float) -> npt.NDArray[Any]:
@@ -295,27 +295,24 @@ def _rows(blocks: Blocks, members: Members, rows: Int) -> npt.NDArray[Any]:
     return joint
 
 
-def _counts(blocks: Blocks, wanted: Sequence[tuple[Members, Float]], closed: bool) -> list[Int]:
-    """Count within each radius of each row, in one pass for all."""
+def _counts(blocks: Blocks, wanted: Sequence[tuple[Members, Float]]) -> list[Int]:
+    """Count below each limit of each row, in one pass for all."""
     if not wanted:
         return []
     tasks = []
-    for members, radius in wanted:
+    for members, limit in wanted:
+        low, high = limit, np.nextafter(limit, -np.inf)  # nothing between: exact already
         if blocks.squared:
-            slack = blocks.slack(members, radius)
-            low = np.nextafter((radius - slack).astype(np.float32), np.float32(-np.inf))
-            high = np.nextafter((radius + slack).astype(np.float32), np.float32(np.inf))
-        else:
-            # Exact already: a closed count is a strict one at the next float up.
-            low = np.nextafter(radius, np.inf) if closed else radius
-            high = np.nextafter(low, -np.inf)
-        limits = _padded(blocks, low, -np.inf), _padded(blocks, high, -np.inf)
-        tasks.append((members, radius, *limits, np.zeros(blocks.n, dtype=np.int64)))
+            slack = blocks.slack(members, limit)
+            low = np.nextafter((limit - slack).astype(np.float32), np.float32(-np.inf))
+            high = np.nextafter((limit + slack).astype(np.float32), np.float32(np.inf))
+        ends = _padded(blocks, low, -np.inf), _padded(blocks, high, -np.inf)
+        tasks.append((members, limit, *ends, np.zeros(blocks.n, dtype=np.int64)))
 
     def visit(tile: _Tile, i0: int, j0: int) -> None:
         tile.fill(i0, j0)
         rows, cols = tile.size(i0, j0)
-        for members, radius, low, high, counts in tasks:
+        for members, limit, low, high, counts in tasks:
             joint = tile.joined(members)
             at = (joint, i0, rows, j0, cols, low, high)
             open_ = _tiles.count_tile(*at, counts, tile.pairs)
@@ -325,7 +322,7 @@ def _counts(blocks: Blocks, wanted: Sequence[tuple[Members, Float]], closed: boo
             if open_:
                 pairs = tile.pairs[:open_]
                 exact = blocks.exact(members, pairs, _at_once)
-                _tiles.settle(exact, pairs, radius, closed, counts)
+                _tiles.settle(exact, pairs, limit, counts)
 
     needed = sorted({s for members, _ in wanted for s in members})
     over_tiles(blocks.n, blocks.tile, blocks.workers, lambda: _Tile(blocks, needed), visit)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["EXTRA", "Found", "Job", "rounding", "runner", "threads"]
+__all__ = ["EXTRA", "Found", "Job", "rounding", "runner", "strict", "threads"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -65,6 +65,11 @@ def rounding(d: int) -> float:
     a constant that is far below 4 in practice (Higham and Mary 2019).
     """
     return 2.0**-24 * (8.0 + 4.0 * float(np.sqrt(d)))
+
+
+def strict(radius: Float, closed: bool) -> Float:
+    """Limit below which, strictly, a distance counts: a closed count ends at the next float up."""
+    return np.nextafter(radius, np.inf) if closed else radius
 
 
 def threads() -> int:

@@ -258,7 +258,6 @@ def _nearest(
     found = np.empty(2 * LEAF_MAX)
     for leaf in range(leaf_from, leaf_to):
         begin = start[leaf]
-        size = end[leaf] - begin
         sibling = leaf
         if leaf > 0:
             sibling = leaf + 1 if leaf % 2 == 1 else leaf - 1
@@ -270,14 +269,13 @@ def _nearest(
                 who[m] = -1
             for t in range(len(q)):
                 q[t] = columns[t, i]
-            _leaf_distances(columns, q, begin, size, offsets, squared, found)
-            found[i - begin] = np.inf
-            _insert(found, size, begin, k, best, who)
-            if sibling != leaf:
-                other = start[sibling]
-                others = end[sibling] - other
-                _leaf_distances(columns, q, other, others, offsets, squared, found)
-                _insert(found, others, other, k, best, who)
+            for turn in range(1 if sibling == leaf else 2):
+                here = leaf if turn == 0 else sibling
+                size = end[here] - start[here]
+                _leaf_distances(columns, q, start[here], size, offsets, squared, found)
+                if turn == 0:
+                    found[i - begin] = np.inf
+                _insert(found, size, start[here], k, best, who)
             reach = max(reach, best[k - 1])
         count = _leaves_near(leaf, reach, low, high, offsets, squared, stack, near, lows, highs)
         for i in range(begin, end[leaf]):
@@ -312,13 +310,12 @@ def _count(
     high: Float,
     offsets: Int,
     squared: bool,
-    radius: Float,
-    closed: bool,
+    limit: Float,
     leaf_from: int,
     leaf_to: int,
     counts: Int,
 ) -> None:
-    """Count other points strictly within (or, closed, at most at) each point's radius."""
+    """Count other points nearer to each point than its limit."""
     leaves = len(start) - len(start) // 2
     stack = np.empty(_STACK, dtype=np.int64)
     near = np.empty(leaves, dtype=np.int64)
@@ -329,16 +326,16 @@ def _count(
     for leaf in range(leaf_from, leaf_to):
         reach = 0.0
         for i in range(start[leaf], end[leaf]):
-            reach = max(reach, radius[i])
+            reach = max(reach, limit[i])
         count = _leaves_near(leaf, reach, low, high, offsets, squared, stack, near, lows, highs)
         for i in range(start[leaf], end[leaf]):
             for t in range(len(q)):
                 q[t] = columns[t, i]
-            r = radius[i]
+            r = limit[i]
             _box_distances(q, lows, highs, count, offsets, squared, gaps)
             total = 0
             for p in range(count):
-                if gaps[p] > r or (gaps[p] == r and not closed):
+                if gaps[p] >= r:
                     continue
                 here = near[p]
                 begin = start[here]
@@ -348,14 +345,10 @@ def _count(
                     continue
                 _leaf_distances(columns, q, begin, size, offsets, squared, found)
                 inside = 0
-                if closed:
-                    for j in range(size):
-                        inside += found[j] <= r
-                else:
-                    for j in range(size):
-                        inside += found[j] < r
+                for j in range(size):
+                    inside += found[j] < r
                 total += inside
-            if closed or r > 0:
+            if r > 0:
                 total -= 1  # the point itself
             counts[i] = total
 
@@ -390,15 +383,15 @@ class KDTree:
         out_i[self.order] = self.order[indices]
         return out_d, out_i
 
-    def count(self, radius: Float, *, closed: bool, run: Any) -> Int:
-        """Return the number of other rows within `radius` of each row."""
+    def count(self, limit: Float, run: Any) -> Int:
+        """Return the number of other rows nearer to each row than its limit."""
         counts = np.empty(len(self.order), dtype=np.int64)
-        sorted_radius = radius[self.order]
+        own = limit[self.order]
 
         def part(low: int, high: int) -> None:
             _count(
                 self.columns, self.start, self.end, self.low, self.high, self.offsets,
-                self.squared, sorted_radius, closed, low, high, counts,
+                self.squared, own, low, high, counts,
             )  # fmt: skip
 
         run(part, *self.leaves)

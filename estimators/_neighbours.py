@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from estimators._arrays import FloatArray
 from estimators._errors import InputError
-from estimators._jobs import SERIAL_BELOW, Found, Job, runner, threads
+from estimators._jobs import SERIAL_BELOW, Found, Job, runner, strict, threads
 
 __all__ = [
     "Found",
@@ -161,10 +161,8 @@ def _tree_job(
 ) -> tuple[Float, Int, list[Int]]:
     _plant(spaces, job, squared, cache, run)
     distances, indices = _nearest_low(spaces, job.joint, k, squared, cache, run)
-    radius = np.ascontiguousarray(distances[:, -1])
-    counted = [
-        _count_low(spaces, members, radius, squared, closed, cache, run) for members in job.counts
-    ]
+    limit = np.ascontiguousarray(strict(distances[:, -1], closed))
+    counted = [_count_low(spaces, members, limit, squared, cache, run) for members in job.counts]
     return distances, indices, counted
 
 
@@ -231,9 +229,8 @@ def _tree(
 def _count_low(
     spaces: Sequence[FloatArray],
     members: tuple[int, ...],
-    radius: Float,
+    limit: Float,
     squared: bool,
-    closed: bool,
     cache: Trees,
     run: Callable[..., None],
 ) -> Int:
@@ -241,9 +238,9 @@ def _count_low(
     if len(scalars) == 1:
         from estimators._plane import count_line
 
-        return count_line(scalars[0], radius, squared=squared, closed=closed, run=run)
+        return count_line(scalars[0], limit, squared=squared, run=run)
     tree = _tree(spaces, members, squared, cache)
-    return np.asarray(tree.count(radius, closed=closed, run=run))
+    return np.asarray(tree.count(limit, run))
 
 
 def count_within(
@@ -261,15 +258,15 @@ def count_within(
     if method is None:
         method = "tree" if dimension <= TREE_DIMENSIONS[metric] else "brute"
     scaled = _typed(spaces, keep_single=method == "brute")
-    r = np.ascontiguousarray(radius, dtype=np.float64)
+    limit = np.ascontiguousarray(strict(np.asarray(radius, dtype=np.float64), closed))
     members = tuple(range(len(spaces)))
     if method == "tree":
-        return _count_low(scaled, members, r, squared, closed, {}, runner(n))
+        return _count_low(scaled, members, limit, squared, {}, runner(n))
     from estimators import _brute
 
     with _one_blas_thread(n):
         blocks = _brute.Blocks(scaled, squared=squared, workers=_workers(n))
-        return _brute.count_within(blocks, members, r, closed=closed)
+        return _brute.count_within(blocks, members, limit)
 
 
 def nearest(

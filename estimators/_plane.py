@@ -199,31 +199,29 @@ def _guess(v: float, ordered: Float, first: Int, scale: float) -> int:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _beyond(v: float, q: float, r: float, squared: bool, closed: bool, way: int) -> bool:
+def _beyond(v: float, q: float, r: float, squared: bool, way: int) -> bool:
     """Whether v lies on the given side of q and outside its radius."""
     d = v - q if way > 0 else q - v
     if d <= 0:
         return False
     d = d * d if squared else d
-    return d > r or (d == r and not closed)
+    return d >= r
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _edge(
-    ordered: Float, at: int, q: float, r: float, squared: bool, closed: bool, way: int
-) -> int:
+def _edge(ordered: Float, at: int, q: float, r: float, squared: bool, way: int) -> int:
     """First place beyond the radius in direction `way`: gallop from a guess, then bisect."""
     n = len(ordered)
     inside = outside = at
     step = way
-    if _beyond(ordered[at], q, r, squared, closed, way):
+    if _beyond(ordered[at], q, r, squared, way):
         while True:
             inside = outside - step
             step *= 2
             if inside < 0 or inside >= n:
                 inside = -1 if way > 0 else n
                 break
-            if not _beyond(ordered[inside], q, r, squared, closed, way):
+            if not _beyond(ordered[inside], q, r, squared, way):
                 break
             outside = inside
     else:
@@ -233,12 +231,12 @@ def _edge(
             if outside < 0 or outside >= n:
                 outside = n if way > 0 else -1
                 break
-            if _beyond(ordered[outside], q, r, squared, closed, way):
+            if _beyond(ordered[outside], q, r, squared, way):
                 break
             inside = outside
     while abs(outside - inside) > 1:
         middle = (inside + outside) // 2
-        if _beyond(ordered[middle], q, r, squared, closed, way):
+        if _beyond(ordered[middle], q, r, squared, way):
             outside = middle
         else:
             inside = middle
@@ -247,32 +245,30 @@ def _edge(
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _count(
-    ordered: Float, first: Int, scale: float, values: Float, radius: Float, squared: bool,
-    closed: bool, low: int, high: int, counts: Int,
+    ordered: Float, first: Int, scale: float, values: Float, limit: Float, squared: bool,
+    low: int, high: int, counts: Int,
 ) -> None:  # fmt: skip
     for i in range(low, high):
-        q, r = values[i], radius[i]
-        if r <= 0 and not closed:
+        q, r = values[i], limit[i]
+        if r <= 0:
             counts[i] = 0
             continue
         length = np.sqrt(r) if squared else r
         above = _guess(q + length, ordered, first, scale)
         below = _guess(q - length, ordered, first, scale)
-        top = _edge(ordered, above, q, r, squared, closed, 1)
-        bottom = _edge(ordered, below, q, r, squared, closed, -1)
+        top = _edge(ordered, above, q, r, squared, 1)
+        bottom = _edge(ordered, below, q, r, squared, -1)
         counts[i] = top - bottom - 2  # between them, without the point itself
 
 
-def count_line(
-    x: Float, radius: Float, *, squared: bool, closed: bool, run: Callable[..., None]
-) -> Int:
-    """Return how many other values lie within `radius` of each value."""
+def count_line(x: Float, limit: Float, *, squared: bool, run: Callable[..., None]) -> Int:
+    """Return how many other values are nearer to each value than its limit."""
     ordered = np.sort(x)
     first, scale = _bins(ordered)
     counts = np.empty(len(x), dtype=np.int64)
 
     def part(low: int, high: int) -> None:
-        _count(ordered, first, scale, x, radius, squared, closed, low, high, counts)
+        _count(ordered, first, scale, x, limit, squared, low, high, counts)
 
     run(part, 0, len(x))
     return counts

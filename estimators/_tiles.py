@@ -147,11 +147,11 @@ def exact_pairs(x: Any, pairs: Any, squared: bool, out: Float) -> None:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def settle(distances: Float, pairs: Any, radius: Float, closed: bool, counts: Int) -> None:
-    """Add pairs whose exact distance is inside the radius of their first row."""
+def settle(distances: Float, pairs: Int, limit: Float, counts: Int) -> None:
+    """Add pairs whose exact distance is below the limit of their first row."""
     for p in range(len(pairs)):
         i = pairs[p, 0]
-        counts[i] += distances[p] < radius[i] or (closed and distances[p] == radius[i])
+        counts[i] += distances[p] < limit[i]
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
