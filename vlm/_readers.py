@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vlm._errors import VLMError
 
 __all__ = ["count_rows", "dataset_rows", "json_rows", "live_rows", "parquet_rows", "text_rows"]
 
+_MAX_LINE = 64 * 2**20
+
+
+def _lines(stream: IO[bytes], path: Path) -> Iterator[bytes]:
+    """Lines of bounded length: one that never ends must not fill the memory."""
+    while line := stream.readline(_MAX_LINE + 1):
+        if len(line) > _MAX_LINE:
+            raise VLMError(f"{path.name} has a line of more than {_MAX_LINE:,} bytes; shorten it.")
+        yield line
+
 
 def json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(_lines(stream, path), start=1):
             if not line.strip():
                 continue
             where = f"{path.name}, line {number}"
@@ -26,7 +36,7 @@ def json_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 def text_rows(path: Path) -> Iterator[tuple[str, Any]]:
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(_lines(stream, path), start=1):
             where = f"{path.name}, line {number}"
             try:
                 passage = line.decode("utf-8").strip()
@@ -47,8 +57,12 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
                 for record in batch.to_pylist():
                     number += 1
                     yield f"{path.name}, row {number}", record
-    except pa.ArrowException as error:
-        raise VLMError(f"{path} is not a readable parquet file: {error}") from error
+    except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+        # Of damaged pages pyarrow says OSError, of impossible sizes MemoryError.
+        if isinstance(error, VLMError):
+            raise
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise VLMError(f"{path} is not a readable parquet file: {said[:300]}") from error
 
 
 def dataset_rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -106,7 +120,7 @@ def _rows_of_parquet(path: Path) -> int | None:
 
     try:
         return int(pq.read_metadata(path).num_rows)
-    except pa.ArrowException:
+    except (pa.ArrowException, OSError, ValueError):
         return None
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -203,6 +204,7 @@ def _npy_header(handle: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np
         RecursionError,
         MemoryError,
         OverflowError,
+        tokenize.TokenError,
     ) as error:
         raise InputError(f"{name} has no readable NumPy header ({_first_line(error)})") from None
     if dtype.hasobject:
