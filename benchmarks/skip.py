@@ -2,31 +2,40 @@
 
     python benchmarks/skip.py                  # CPU, one thread, a decoder of 16 blocks x 512
     python benchmarks/skip.py --shape llava-1.5-7b --device cuda --dtype bfloat16
+    python benchmarks/skip.py --shape llava-next-7b --device cuda --dtype bfloat16
 
 Weights are random: time does not depend on them. Plans take turns within each round, and a speedup
 is the median over rounds of the ratio to the unpatched model in the same round, so a busy machine
 disturbs all alike. On a CPU with one thread the clock counts the process's own processor time.
+
+Peak memory is what a prefill holds at most beyond the model, cache included, in a pass of its own:
+the allocator's peak on a GPU, the growth of the resident set on Linux.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import platform
 import statistics
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from vlm.cache import cache_bytes
-from vlm.flops import flop_limit_speedup, kv_bytes
+from vlm.flops import kv_bytes, prefill_flops
+from vlm.keep import Rule, strongest
 from vlm.model import language_model, text_config, vision_token_ids
 from vlm.plan import SkipPlan
 from vlm.skip import skipping
@@ -50,6 +59,16 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 32,
         "vocab_size": 32064,
     },
+    # The same decoder; an image is five tiles.
+    "llava-next-7b": {
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "vocab_size": 32064,
+    },
     "qwen2.5-vl-7b": {
         "model_type": "qwen2",
         "hidden_size": 3584,
@@ -60,6 +79,9 @@ SHAPES: dict[str, dict[str, Any]] = {
         "vocab_size": 152064,
     },
 }
+
+
+TILES = {"llava-next-7b": 5}
 
 
 def build(shape: str, vision: int, device: str, dtype: torch.dtype) -> Any:
@@ -94,11 +116,29 @@ def build(shape: str, vision: int, device: str, dtype: torch.dtype) -> Any:
         return AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
 
 
-def plans_for(n: int) -> dict[str, SkipPlan | None]:
-    """The plans of the table; None is the model without a context around it."""
+@dataclass(frozen=True)
+class Way:
+    """One line of the table: a plan, and perhaps a rule that chooses tokens besides."""
+
+    plan: SkipPlan | None = None
+    keep: Rule | None = None
+    share: float = 1.0
+    from_layer: int = 0
+
+    def kept(self, n: int, vision: int) -> np.ndarray | None:
+        """Vision tokens that the rule leaves each layer."""
+        if self.keep is None:
+            return None
+        return np.where(np.arange(n) < self.from_layer, vision, round(self.share * vision))
+
+    def context(self, model: Any) -> Any:
+        return nullcontext() if self.plan is None else skipping(model, self.plan, keep=self.keep)
+
+
+def ways(n: int) -> dict[str, Way]:
+    """The lines of the table; the first is the model without a context around it."""
     late, leave = n // 4, round(n * 0.625)
-    return {
-        "unpatched": None,
+    plans = {
         "no-op": SkipPlan(n),
         f"late {late}": SkipPlan(n, vision_entry=late),
         f"exit {leave}": SkipPlan(n, vision_exit=leave),
@@ -107,6 +147,10 @@ def plans_for(n: int) -> dict[str, SkipPlan | None]:
         "every second layer": SkipPlan(n, vision_off=tuple(range(1, n, 2))),
         f"drop {n // 4} layers": SkipPlan(n, drop_layers=tuple(range(n // 2, n // 2 + n // 4))),
     }
+    found = {"unpatched": Way()} | {name: Way(plan) for name, plan in plans.items()}
+    rule = strongest(0.5, layer=2)
+    found["half from layer 2 (as FastV)"] = Way(SkipPlan(n), rule, share=0.5, from_layer=2)
+    return found
 
 
 class Clock:
@@ -134,11 +178,11 @@ class Clock:
 
 @torch.inference_mode()
 def once(
-    model: Any, clock: Clock, inputs: dict[str, Any], plan: SkipPlan | None, steps: int
+    model: Any, clock: Clock, inputs: dict[str, Any], way: Way, steps: int
 ) -> tuple[float, float, int]:
     """Prefill seconds, seconds per decoded token, bytes of the cache after the prompt."""
     clock.passes.clear()
-    with skipping(model, plan) if plan is not None else nullcontext():
+    with way.context(model):
         out = model(**inputs, use_cache=True, logits_to_keep=1)
         held = cache_bytes(out.past_key_values)
         token = torch.full((len(inputs["input_ids"]), 1), 5, device=inputs["input_ids"].device)
@@ -153,11 +197,40 @@ def once(
     return prefill, statistics.median(decode) if decode else 0.0, held
 
 
+@torch.inference_mode()
+def peak(model: Any, inputs: dict[str, Any], way: Way) -> int | None:
+    """Bytes that a prefill holds at most beyond the model; None where the system cannot tell."""
+    gc.collect()
+    if inputs["input_ids"].device.type == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        with way.context(model):
+            model(**inputs, use_cache=True, logits_to_keep=1)
+        return torch.cuda.max_memory_allocated() - before
+    try:
+        # Memory that was freed goes back to the system, and the high-water mark is lowered to it.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status("VmRSS")
+    except (OSError, AttributeError):
+        return None
+    with way.context(model):
+        model(**inputs, use_cache=True, logits_to_keep=1)
+    return _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    raise OSError(f"/proc/self/status has no {name}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shape", choices=list(SHAPES), default="small")
     parser.add_argument("--text", type=int, default=64)
-    parser.add_argument("--vision", type=int, default=576)
+    parser.add_argument("--vision", type=int, default=576, help="vision tokens per image or tile")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=8, help="decoded tokens per run")
@@ -173,31 +246,37 @@ def main() -> None:
     model = build(options.shape, options.vision, options.device, dtype)
     clock = Clock(model, options.device)
     side = model.config.vision_config.image_size
+    tiles = TILES.get(options.shape, 1)
+    vision = tiles * options.vision
     words = torch.randint(2, 900, (options.batch, options.text))
-    images = torch.full((options.batch, options.vision), vision_token_ids(model)[0])
+    images = torch.full((options.batch, vision), vision_token_ids(model)[0])
+    pixels = torch.randn(options.batch * tiles, 3, side, side)
     inputs = {
         "input_ids": torch.cat([words[:, :16], images, words[:, 16:]], dim=1).to(options.device),
-        "pixel_values": torch.randn(options.batch, 3, side, side).to(options.device, dtype),
+        "pixel_values": pixels.to(options.device, dtype),
     }
     config = text_config(model)
-    plans = plans_for(config.num_hidden_layers)
-    runs: dict[str, list[tuple[float, float, int]]] = {name: [] for name in plans}
+    n = config.num_hidden_layers
+    lines = ways(n)
+    runs: dict[str, list[tuple[float, float, int]]] = {name: [] for name in lines}
     for turn in range(options.rounds + 1):
-        for name, plan in plans.items():
-            run = once(model, clock, inputs, plan, options.steps)
+        for name, way in lines.items():
+            run = once(model, clock, inputs, way, options.steps)
             if turn:  # the first round warms up
                 runs[name].append(run)
+    peaks = {name: peak(model, inputs, way) for name, way in lines.items()}
 
     whole = runs["unpatched"]
     table = []
-    for name, plan in plans.items():
-        size = options.text, options.vision
-        limit = 1.0 if plan is None else flop_limit_speedup(config, *size, plan)
+    size = options.text, vision
+    for name, way in lines.items():
+        kept = way.kept(n, vision)
+        limit = prefill_flops(config, *size) / prefill_flops(config, *size, way.plan, kept=kept)
         speedups = [a[0] / b[0] for a, b in zip(whole, runs[name], strict=True)]
         decodes = [a[1] / b[1] for a, b in zip(whole, runs[name], strict=True)]
         held = runs[name][0][2]
         itemsize = torch.empty((), dtype=dtype).element_size()
-        promised = options.batch * kv_bytes(config, *size, plan, itemsize=itemsize)
+        promised = options.batch * kv_bytes(config, *size, way.plan, itemsize=itemsize, kept=kept)
         table.append(
             {
                 "plan": name,
@@ -209,6 +288,7 @@ def main() -> None:
                 "share_of_limit": statistics.median(speedups) / limit,
                 "decode_ms": 1e3 * statistics.median(run[1] for run in runs[name]),
                 "decode_speedup": statistics.median(decodes),
+                "peak_bytes": peaks[name],
                 "kv_bytes": held,
                 "kv_share": held / whole[0][2],
                 "kv_as_promised": held == promised,
@@ -217,19 +297,21 @@ def main() -> None:
     machine = torch.cuda.get_device_name() if options.device.startswith("cuda") else _processor()
     print(
         f"{options.shape}: {config.num_hidden_layers} layers x {config.hidden_size}, "
-        f"{options.vision} + {options.text} tokens, batch {options.batch}, {options.dtype}, "
+        f"{vision} + {options.text} tokens, batch {options.batch}, {options.dtype}, "
         f"{options.threads} thread(s), {machine}, median of {options.rounds} rounds"
     )
     print(
-        f"{'plan':24}{'prefill ms':>11}{'speedup':>9}{'range':>13}{'limit':>7}{'share':>7}"
-        f"{'decode ms':>11}{'x':>6}{'KV kept':>9}"
+        f"{'plan':29}{'prefill ms':>11}{'speedup':>9}{'range':>13}{'limit':>7}{'share':>7}"
+        f"{'decode ms':>11}{'x':>6}{'peak MiB':>10}{'KV MiB':>8}{'kept':>8}"
     )
     for row in table:
+        most = "-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.1f}"
         spread = f"{row['speedup_low']:.2f}-{row['speedup_high']:.2f}"
         print(
-            f"{row['plan']:24}{row['prefill_ms']:11.1f}{row['speedup']:9.2f}{spread:>13}"
+            f"{row['plan']:29}{row['prefill_ms']:11.1f}{row['speedup']:9.2f}{spread:>13}"
             f"{row['flop_limit']:7.2f}{row['share_of_limit']:7.0%}{row['decode_ms']:11.2f}"
-            f"{row['decode_speedup']:6.2f}{row['kv_share']:9.1%}"
+            f"{row['decode_speedup']:6.2f}{most:>10}{row['kv_bytes'] / 2**20:8.1f}"
+            f"{row['kv_share']:8.1%}"
             f"{'' if row['kv_as_promised'] else '  not the promised bytes'}"
         )
     if options.out is not None:
