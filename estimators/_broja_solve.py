@@ -12,7 +12,7 @@ from estimators._broja_newton import Settings, solve
 from estimators._broja_presolve import lift, presolve
 from estimators._errors import InputError
 
-__all__ = ["Solved", "solve_marginals"]
+__all__ = ["Solved", "refuse_coupling", "solve_marginals"]
 
 FloatArray = NDArray[np.float64]
 
@@ -63,6 +63,15 @@ def _refuse(what: str, n_bytes: float, advice: str) -> None:
         )
 
 
+def refuse_coupling(n_z: int, n_x: int, n_y: int) -> None:
+    """Raise where a coupling of these alphabets does not fit in memory."""
+    _refuse(
+        f"a coupling of {n_z} x {n_x} x {n_y} cells (with its working copies)",
+        4 * 8.0 * n_z * n_x * n_y,
+        "use fewer states per source",
+    )
+
+
 def solve_marginals(p_zx: FloatArray, p_zy: FloatArray, *, aim: float, enough: float) -> Solved:
     """Minimise -H_Q(Z|XY) over couplings of P(z,x) and P(z,y).
 
@@ -70,11 +79,7 @@ def solve_marginals(p_zx: FloatArray, p_zy: FloatArray, *, aim: float, enough: f
     above `enough`. The best is returned, whatever it is.
     """
     n_z, n_x, n_y = len(p_zx), p_zx.shape[1], p_zy.shape[1]
-    _refuse(
-        f"a coupling of {n_z} x {n_x} x {n_y} cells (with its working copies)",
-        4 * 8.0 * n_z * n_x * n_y,
-        "use fewer states per source",
-    )
+    refuse_coupling(n_z, n_x, n_y)
     program, how = presolve(p_zx, p_zy)
     swapped = len(program.a) > len(program.b)
     if swapped:

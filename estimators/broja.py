@@ -95,6 +95,10 @@ def broja_pid(
         )
     _check_tolerance(tol)
     if samples is not None:
+        if not isinstance(samples, tuple | list) or len(samples) != 3:
+            raise InputError(
+                "samples is a tuple of three, (z, x, y): the target first, then the two sources"
+            )
         return pid_from_samples(*samples, tol=tol, **options)
     if options:
         raise InputError(
@@ -111,7 +115,7 @@ def broja_pid(
 
 
 def _check_tolerance(tol: float) -> None:
-    if not tol > 0:
+    if isinstance(tol, str) or not tol > 0:
         raise InputError(f"tol is {tol!r}; the tolerance is a positive number of nats, e.g. 1e-6")
 
 

@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators._arrays import check_lengths, group_codes, symbols, to_numpy
+from estimators._arrays import check_lengths, group_codes, matrix, symbols, to_numpy
 from estimators._broja_decompose import DEFAULT_TOLERANCE, conditional_entropy, decompose
+from estimators._broja_solve import refuse_coupling
 from estimators._errors import InputError
 from estimators._pid_inference import extrapolated, influence, shuffle_bias, standard_errors
 from estimators._pid_quantise import Rule, code_states, is_states
@@ -161,8 +162,9 @@ def _target(z: Any, seed: int) -> IntArray:
     if array.size == 0:
         raise InputError(f"z is empty (shape {array.shape}); pass at least one sample")
     rows = array.reshape(len(array), -1)
+    rows = matrix(rows, "z")
     distinct, codes = np.unique(rows, axis=0, return_inverse=True)
-    if len(distinct) <= _MOST_LABELS and not np.isnan(distinct).any():
+    if len(distinct) <= _MOST_LABELS:
         return symbols(codes.reshape(-1), "z")[0]
     rule = quantise(rows, n_states=_TARGET_STATES, seed=seed)
     return symbols(rule.encode(rows), "z")[0]
@@ -199,6 +201,7 @@ def _estimate(
     n = len(z)
     shape = (int(z.max()) + 1, int(x.max()) + 1, int(y.max()) + 1)
     cells = shape[0] * shape[1] * shape[2]
+    refuse_coupling(*shape)
     joint = _joint(z, x, y, shape)
     pid = _decompose(joint, tol)
     plug_in = _vector(pid)

@@ -258,6 +258,16 @@ def test_a_continuous_target_is_put_into_states():
         ),
         (lambda: pid_from_samples(*layers(100), quantiser="magic"), "quantiser is 'magic'"),
         (lambda: pid_from_samples(*layers(100), n_states=1), "n_states is 1"),
+        (lambda: broja_pid(samples=(np.arange(3),) * 2), r"tuple of three, \(z, x, y\)"),
+        (lambda: broja_pid(samples=np.arange(3)), r"tuple of three"),
+        (
+            lambda: pid_from_samples(*(np.arange(5000),) * 3),
+            "5000 x 5000 x 5000 cells .* need .* GiB",
+        ),
+        (
+            lambda: pid_from_samples([0.5, np.nan, 1.0], [0, 1, 1], [0, 1, 1]),
+            "^z .*1 NaN and 0 infinite",
+        ),
         (lambda: broja_pid(samples=(np.zeros(3, int),) * 3, p=np.ones((1, 1, 1))), "exactly one"),
     ],
 )
