@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from redundancy._files import seal
 from redundancy.record import estimate_to_record
 from redundancy.report.page import download
 from redundancy.results import PairResult, Results
+from vlm._seal import seal
 
 __all__ = ["comparison_downloads", "record_downloads", "results_csv"]
 

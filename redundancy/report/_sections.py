@@ -126,8 +126,8 @@ def _informational(results: Results, record: RunRecord) -> list[dict[str, Any]]:
     return found
 
 
-def _multiples(results: Results) -> list[dict[str, Any]]:
-    """Small pictures of how the information moves with tokens and neighbours, for some pairs."""
+def _multiples(results: Results) -> list[list[dict[str, Any]]]:
+    """Small pictures, two for each of some pairs: information over tokens and over neighbours."""
     by_pair: dict[tuple[int, int], dict[str, PairResult]] = {}
     for r in results:
         if "mi" in r.extras and r.extras["mi"].params.get("n_scaling"):
@@ -143,12 +143,21 @@ def _multiples(results: Results) -> list[dict[str, Any]]:
             for modality, r in rows.items()
             if (points := r.extras["mi"].params["n_scaling"])
         )
-        out += [
-            picture(partial(plots.plot_scaling, rows), f"Information of layers {label} over the "
-                    f"number of tokens, in nats: {ends}.", title=label, width=2.3, height=1.7),
-            picture(partial(plots.plot_k_sweep, rows), f"Information of layers {label} over the "
-                    "number of neighbours.", title=label, width=2.3, height=1.7),
-        ]  # fmt: skip
+        small = partial(picture, width=2.3, height=1.7)
+        out.append(
+            [
+                small(
+                    partial(plots.plot_scaling, rows),
+                    f"Information of layers {label} over the number of tokens, in nats: {ends}.",
+                    title=f"{label}, tokens",
+                ),
+                small(
+                    partial(plots.plot_k_sweep, rows),
+                    f"Information of layers {label} over the number of neighbours.",
+                    title=f"{label}, k",
+                ),
+            ]
+        )
     return out
 
 

@@ -6,7 +6,7 @@ import base64
 import gzip
 import io
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redundancy.report._svg import INK, slim
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.axes import Axes
 
-__all__ = ["command_line", "download", "render_page", "svg"]
+__all__ = ["command_line", "download", "render_page", "svg", "words"]
 
 _PACKED_ABOVE = 100_000
 
@@ -41,7 +41,24 @@ def render_page(template: str, **context: Any) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["duration"] = duration
+    environment.filters["words"] = words
     return environment.get_template(template).render(**context)
+
+
+def words(value: Any) -> str:
+    """Return plain data as a person writes it.
+
+    Examples
+    --------
+    >>> words({"name": "vqa", "seed": 0}), words([1, 2]), words(2048)
+    ('vqa, seed 0', '1, 2', '2,048')
+    """
+    if isinstance(value, Mapping):
+        parts = (words(v) if k == "name" else f"{k} {words(v)}" for k, v in value.items())
+        return ", ".join(parts)
+    if isinstance(value, list | tuple):
+        return ", ".join(words(v) for v in value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def command_line(argv: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ class Browser:
         self._out.close()
         self._in.close()
 
-    def open(self, page: Path, width: int, *, scheme: str = "light", media: str = "screen") -> None:
+    def open(self, page: Path, width: int, *, scheme: str = "light", media: str = "") -> None:
         """Load a file at a width, as a light or dark system shows it."""
         self.events.clear()
         self._send("Emulation.setDeviceMetricsOverride", width=width, height=900,
