@@ -161,7 +161,13 @@ def measure(
         method=f"BROJA on {pid.params['quantiser']} states, certified; bias: {pid.params['bias']}",
         ci=None if ci is None else pid.confidence("unique_x", ci),
         params={key: pid.params[key] for key in _SHOWN}
-        | {"n_evaluated": pid.n, "certified": pid.certified, "gap": pid.gap},
+        | {
+            "n_evaluated": pid.n,
+            "certified": pid.certified,
+            "gap": pid.gap,
+            "se": dict(pid.se or {}),
+            "synergy_bracket": pid.synergy_bracket,
+        },
         seed=seed,
         diagnostics=notes,
     )

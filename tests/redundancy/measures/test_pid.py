@@ -65,6 +65,12 @@ def test_sum_rules_and_lemma_5(states):
     assert below == pytest.approx(parts["information_lower"].value, abs=1e-12)
     assert parts["conditional_entropy"].value > 0
     assert parts["gap"].value < 1e-6
+    params = reading.estimate.params
+    low, high = params["synergy_bracket"]
+    shown = parts["synergistic"].ci
+    assert shown.low < low <= high < shown.high
+    assert params["control_scheme"] == "samples shuffled"
+    assert set(params["se"]) == {"redundant", "unique_x", "unique_y", "synergistic"}
 
 
 def test_trivial_cases_are_said(states):
