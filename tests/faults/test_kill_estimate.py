@@ -34,7 +34,7 @@ def acts(tmp_path_factory):
 def command(acts, out, *more):
     chosen = [part for name in MEASURES for part in ("--measure", name)]
     given = ["estimate", str(acts), *chosen, "--out", str(out), "--jobs", "1", "-q"]
-    return cli(*given, "--option", "mi=none", *more)
+    return cli(*given, "--option", "mi=none", "--states", "4", *more)
 
 
 @pytest.fixture(scope="module")
