@@ -23,7 +23,8 @@ __all__ = ["LogisticFit", "LogisticSolver", "Task", "log_softmax"]
 ROUGH = 5e-5  # tolerance, in nats, of fits that only choose a penalty
 _PAIRS = 8  # of steps and gradients that L-BFGS remembers
 _TRIALS = 12
-_COLUMNS = 160  # coefficients per coordinate that step together
+_COLUMNS = 160  # of coefficients that step together at least
+_VALUES = 2**21  # scores, or coefficients, of the fits that step together
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class LogisticSolver:
     def fit(self, tasks: Sequence[Task], *, tol: float | None = None) -> list[LogisticFit]:
         """Fit all tasks; each starts from the nearest fit that saw some of its samples only."""
         out: list[LogisticFit] = []
-        step = max(1, _COLUMNS // self.k)
+        columns = max(_COLUMNS, _VALUES // max(self.layer.n, self.layer.rank))
+        step = max(1, columns // self.k)
         for i in range(0, len(tasks), step):
             some = tasks[i : i + step]
             starts = [self._start(task) for task in some]

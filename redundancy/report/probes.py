@@ -149,27 +149,44 @@ def _scores(report: ProbeReport) -> dict[str, Any]:
     ]
     head = ["layer", "probe", what.lower(), "interval", "shuffled", "usable (nats)", "interval",
             "penalties (epochs)" if "mlp" in report.kinds else "penalties", "remarks"]  # fmt: skip
-    return {"pictures": found, "head": head, "rows": rows}
+    named, kept = _without_idle(head, rows)
+    return {"pictures": found, "head": named, "rows": kept}
 
 
 def _functional(report: ProbeReport) -> dict[str, Any] | None:
     known = [p for p in report.pairs if p.reading.estimate.value is not None]
     if not report.pairs:
         return None
-    keys = ("share", "plug_in", "one_step", "gain", "theorem1", "theorem2_lower", "theorem2_upper",
-            "transfer")  # fmt: skip
     places = decimals_for(p.reading.estimate.value for p in known)
-    rows = [
+    estimates = [
         (
             f"{p.lower}→{p.upper}",
             *_with_interval(p.reading.estimate, places),
-            *(number(_extra(p, key), places) for key in keys),
+            *(
+                number(_extra(p, key), places)
+                for key in ("share", "plug_in", "one_step", "gain", "transfer")
+            ),
             "; ".join(d.message for d in p.reading.estimate.diagnostics if d.severity == "error"),
         )
         for p in report.pairs
     ]
-    head = ["layers", "F", "interval", "F / tr Cov Z", "plug-in E1", "one-step E4", "gain E3",
-            "Theorem 1", "Theorem 2, from", "to", "transfer", "remarks"]  # fmt: skip
+    keys = ("theorem1", "theorem2_lower", "theorem2_upper", "transfer_bound")
+    digits = {key: decimals_for(_extra(p, key) for p in known) for key in keys}
+    bounds = [
+        (f"{p.lower}→{p.upper}", *(number(_extra(p, key), digits[key]) for key in keys))
+        for p in known
+    ]
+    head = ("layers", "F", "interval", "F / tr Cov Z", "plug-in E1", "one-step E4", "gain E3",
+            "transfer", "remarks")  # fmt: skip
+    tables = [("estimates", *_without_idle(head, estimates))]
+    if bounds:
+        tables.append(
+            (
+                "bounds",
+                ("layers", "Theorem 1", "Theorem 2, from", "to", "transfer, at most"),
+                bounds,
+            )
+        )
     return {
         "pictures": [
             picture(
@@ -192,8 +209,7 @@ def _functional(report: ProbeReport) -> dict[str, Any] | None:
         if known
         else [],
         "cap": number(report.settings.get("trivial_cap"), 3),
-        "head": head,
-        "rows": rows,
+        "tables": tables,
     }
 
 
@@ -310,6 +326,15 @@ def _with_interval(e: Estimate | None, places: int) -> tuple[str, str]:
     return number(e.value, places), (
         MISSING if e.ci is None else interval(e.ci.low, e.ci.high, places)
     )
+
+
+def _without_idle(
+    head: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Drop the last column, the remarks, where nobody made one."""
+    if any(row[-1] for row in rows):
+        return head, rows
+    return head[:-1], [row[:-1] for row in rows]
 
 
 def _extra(pair: PairScore, key: str) -> float | None:
