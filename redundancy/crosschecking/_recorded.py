@@ -70,12 +70,14 @@ def store_of(
     return store
 
 
-def _find(path: Any, home: Path | None) -> Path:
+def _find(path: Any, home: Path | None) -> str | Path:
     if not isinstance(path, str):
         raise InputError(
             "the record does not say where its activations are (they were in memory); name them "
             "(--acts, in Python acts=)"
         )
+    if "://" in path:
+        return path
     tried = [Path(path)]
     if home is not None:
         # A run folder that was moved or copied as a whole.
@@ -95,8 +97,8 @@ def recomputed(result: PairResult, results: Results, store: ActivationStore) -> 
     What agrees beside the value is not listed: a run has hundreds of by-products.
     """
     where = (result.pair, result.modality)
-    options, settings = _options(results, result.measure)
     try:
+        options, settings = _options(results, result.measure)
         again = estimate(
             store,
             result.measure,

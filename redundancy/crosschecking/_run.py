@@ -170,7 +170,7 @@ def _open(
             home = path if path.is_dir() else path.parent
             source = Results.load(path)
         else:
-            source = open_source(path)
+            source = open_source(source)  # as given: a Path would spoil a URL
     if isinstance(source, Results):
         return source, store_of(source, acts, home)
     if acts is not None:

@@ -263,6 +263,23 @@ def test_results_in_memory_need_their_activations(store):
     assert rd.crosscheck(results, acts=store, samples=1, peers=["scikit-learn"]).agrees
 
 
+def test_results_of_what_is_no_measure_are_not_compared(store):
+    # `redundancy probe` records results of layers, which no measure makes.
+    results = rd.estimate(store, "geometric")
+    renamed = rd.Results([replace(r, measure="linear probe") for r in results])
+    found = rd.crosscheck(renamed, acts=store, samples=1, peers=["scikit-learn"])
+    [check] = [c for c in found if c.peer == "record"]
+    assert check.outcome == "not compared"
+    assert "no measure named 'linear probe'" in check.why
+
+
+def test_a_store_behind_a_url_is_a_source(store, tmp_path):
+    pytest.importorskip("fsspec")
+    store.save(tmp_path / "acts")
+    found = rd.crosscheck(f"file://{tmp_path}/acts", samples=1, peers=["scikit-learn"])
+    assert found.agrees
+
+
 def test_bits_are_compared_in_bits(store):
     results = rd.estimate(store, "informational", mi="none").to("bits")
     found = rd.crosscheck(results, acts=store, samples=1, peers=["scikit-learn"])
@@ -324,7 +341,8 @@ def test_the_table_fits_the_terminal(run, columns):
         app, ["crosscheck", str(run), "--samples", "1", "-q"], env={"COLUMNS": columns}
     )
     assert done.exit_code == 0, done.stderr
-    numbers = [line for line in done.stdout.splitlines() if not line.startswith("D")]
+    lines = done.stdout.splitlines()
+    numbers = [line for line in lines if not line.startswith(("D", "a: lower"))]
     # Reasons are folded by the terminal; numbers are not to be.
     assert max(map(len, numbers[2:])) <= int(columns)
     assert "differs by design" in done.stdout
