@@ -34,7 +34,7 @@ Key = tuple[str, str, int, int]
 _WORTH_PROCESSES = 2e8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """One measure on one pair; a stored pair travels as the store's path, not as arrays.
 
@@ -137,15 +137,25 @@ def check_threshold(name: str, spec: MeasureSpec, threshold: float | None) -> No
 def in_chains(tasks: Sequence[Task], jobs: int) -> list[Task]:
     """Put tasks into an order in which each of `jobs` workers meets adjacent pairs in turn.
 
-    A worker that goes from (0, 1) on to (1, 2) has read layer 1 and knows its factors.
+    A worker that goes from (0, 1) on to (1, 2) has read layer 1 and knows its factors. All measures
+    of a pair come together, so that the time left can be told from the first pairs.
 
     Examples
     --------
-    >>> in_chains(["0-1", "1-2", "2-3", "3-4", "4-5"], 2)
-    ['0-1', '3-4', '1-2', '4-5', '2-3']
+    >>> def task(measure, lower):
+    ...     return Task(measure, "text", lower, lower + 1, None, None, 0, {}, "acts")
+    >>> tasks = [task(measure, lower) for measure in ("cka", "geometric") for lower in range(3)]
+    >>> [(one.measure, one.lower) for one in in_chains(tasks, 1)][:3]
+    [('cka', 0), ('geometric', 0), ('cka', 1)]
+    >>> [one.lower for one in in_chains(tasks[:3], 2)]
+    [0, 2, 1]
     """
-    length = -(-len(tasks) // max(jobs, 1))
-    chains = [tasks[start : start + length] for start in range(0, len(tasks), max(length, 1))]
+    places: dict[tuple[str, int, int], list[Task]] = {}
+    for task in tasks:
+        places.setdefault((task.modality, task.lower, task.upper), []).append(task)
+    line = list(itertools.chain.from_iterable(places.values()))
+    length = -(-len(line) // max(jobs, 1))
+    chains = [line[start : start + length] for start in range(0, len(line), max(length, 1))]
     mixed = itertools.chain.from_iterable(itertools.zip_longest(*chains))
     return [task for task in mixed if task is not None]
 

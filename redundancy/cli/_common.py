@@ -110,26 +110,45 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int 
 
 @contextmanager
 def _bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    from redundancy._progress import TimeLeft
+    from redundancy.report.numbers import duration
+
+    clock = TimeLeft()
+
+    class Left(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            left = clock.seconds()
+            return Text("" if left is None else f"{duration(left)} left")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def update(done: int, total: int | None) -> None:
+            if total is not None:
+                clock.update(done, total)
+            bar.update(task, completed=done, total=total)
+
+        yield update
 
 
 def _lines(title: str) -> Callable[[int, int | None], None]:
+    from redundancy._progress import TimeLeft
     from redundancy.report.numbers import duration
 
-    started = last = time.monotonic()
+    last, clock = time.monotonic(), TimeLeft()
 
     def update(done: int, total: int | None) -> None:
         nonlocal last
-        now = time.monotonic()
+        if total is None:
+            return
+        clock.update(done, total)
+        now, left = time.monotonic(), clock.seconds()
         # The first steps pay for start-up; a time left made from them alone would frighten.
-        if total is not None and now - last >= 10 and 0.02 * total < done < total:
-            left = (now - started) / done * (total - done)
+        if left is not None and now - last >= 10 and 0.02 * total < done < total:
             print(f"{title}: {done} of {total}, {duration(left)} left", file=sys.stderr)
             last = now
 

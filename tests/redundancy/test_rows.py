@@ -11,8 +11,9 @@ import redundancy as rd
 from estimators import InputError
 from redundancy import _rows
 from redundancy._memory import parse_bytes, workers_within, working_set
+from redundancy._progress import TimeLeft
 from redundancy._rows import LazyRows, blocks, take
-from redundancy._tasks import in_chains
+from redundancy._tasks import Task, in_chains
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +136,41 @@ def test_workers_that_fit():
     assert working_set(None, 1000, 1000) > 90 * 10**6
 
 
+def task(measure, lower):
+    return Task(measure, "text", lower, lower + 1, None, None, 0, {}, "acts")
+
+
 @given(st.integers(0, 20), st.integers(1, 5))
 def test_chains_hold_every_task_once_and_keep_neighbours_together(count, jobs):
-    order = in_chains(list(range(1, count + 1)), jobs)
-    assert sorted(order) == list(range(1, count + 1))
+    tasks = [task("cka", lower) for lower in range(count)]
+    order = [one.lower for one in in_chains(tasks, jobs)]
+    assert sorted(order) == list(range(count))
     if count >= 2 * jobs:
-        follows = sum(task + 1 in order[i + 1 : i + 2 * jobs] for i, task in enumerate(order))
+        follows = sum(lower + 1 in order[i + 1 : i + 2 * jobs] for i, lower in enumerate(order))
         assert follows >= count - jobs - 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("resumed", [0, 40])
+def test_the_time_left_is_right_within_a_quarter(jobs, resumed):
+    """Three measures of very different cost, a slow start, and noise: foretold in pair order."""
+    rng = np.random.default_rng(0)
+    cost = {"geometric": 0.2, "cka": 2.0, "informational": 9.0}
+    order = in_chains([task(name, lower) for name in cost for lower in range(32)], jobs)[resumed:]
+    free, ends = [3.0] * jobs, []
+    for one in order:
+        worker = int(np.argmin(free))
+        free[worker] += cost[one.measure] * rng.uniform(0.8, 1.2)
+        ends.append(free[worker])
+    now = [0.0]
+    left, end, errors = TimeLeft(lambda: now[0]), max(ends), []
+    for done, at in enumerate(sorted(ends), start=resumed + 1):
+        now[0] = at
+        left.update(done, 96)
+        if end / 4 < at < 0.9 * end:
+            errors.append(abs(left.seconds() - (end - at)) / (end - at))
+    assert max(errors) < 0.25
+
+
+def test_no_time_left_is_told_before_anything_is_done():
+    assert TimeLeft().seconds() is None
