@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from estimators import InputError
 from redundancy import risk
 from redundancy._losses import check_probability, check_used
+from redundancy._sequences import largest_share
 from redundancy.planning import Kind, propose
 from redundancy.results import Results
 from redundancy.run import estimate
@@ -37,8 +38,8 @@ class Choice:
         evidence carries the certificate.
     alpha, delta : float
         Share of answers that may change, and probability that the certificate is wrong.
-    certificates : tuple of RiskCertificate
-        One per kind of plan.
+    certificate : RiskCertificate
+        Of all kinds of plan together.
     tried : tuple of Evaluation
         The plans that were run, in order.
     """
@@ -46,18 +47,16 @@ class Choice:
     plan: SkipPlan
     alpha: float
     delta: float
-    certificates: tuple[risk.RiskCertificate, ...]
+    certificate: risk.RiskCertificate
     tried: tuple[Evaluation, ...]
 
     @property
     def sentence(self) -> str:
         """What is certified, and on what, in one or two sentences."""
-        certified = {plan for c in self.certificates for plan in c.certified}
+        certified, message = self.certificate.certified, self.certificate.message
         if not certified:
-            return " ".join(
-                dict.fromkeys(c.message[:1].upper() + c.message[1:] for c in self.certificates)
-            )
-        n_images = self.certificates[0].n_groups
+            return message[:1].upper() + message[1:]
+        n_images = self.certificate.n_groups
         return (
             f"{self.plan.describe()} It changes at most {_percent(self.alpha)} of "
             f"the answers, with {_percent(1 - self.delta)} confidence: {len(certified)} of "
@@ -104,14 +103,16 @@ def candidates(
     found: Results,
     n_layers: int,
     *,
-    kinds: Sequence[Kind] = ("late", "exit", "window", "ends"),
+    kinds: Sequence[Kind] = ("exit", "window", "ends"),
     thresholds: Mapping[str, float] | None = None,
     model_type: str | None = None,
     max_plans: int | None = None,
 ) -> list[SkipPlan]:
     """Propose every plan of some kinds, each kind safest first, for `certify` to try.
 
-    Thresholds mark plans but exclude none: what is certified decides.
+    Thresholds mark plans but exclude none: what is certified decides. Late entry alone is no kind
+    by default: windows and both ends contain it, and a sequence of its own would take its share of
+    delta from plans that save more.
     """
     return [
         plan
@@ -145,10 +146,10 @@ def certify(
     """Run plans on held-out data, safest first, and return the certified one that saves most.
 
     The loss of a sample is 1 where the plan changes the model's answer. The plans of each kind
-    (their evidence says which) are a sequence of their own, tested in the given order at delta
-    divided by the number of kinds until one fails (Angelopoulos et al. 2021): "the plan changes at
-    most a share alpha of answers" is wrong with probability at most delta, however many plans were
-    proposed. A sequence that a misleading measure ordered badly then costs nothing to the others.
+    (their evidence says which) are a sequence of their own; the sequences share delta and lend it
+    to each other where they agree (`redundancy.risk.certify_sequences`): "the plan changes at most
+    a share alpha of answers" is wrong with probability at most delta, however many plans were
+    proposed. A sequence that a misleading measure ordered badly then costs little to the others.
 
     Parameters
     ----------
@@ -183,7 +184,7 @@ def certify(
         raise InputError("there is no plan to certify; raise the thresholds, or name plans")
     rows = list(rows_of(data))
     chains = sequences(plans)
-    _check(rows, alpha, delta, len(chains), used_groups)
+    _check(rows, alpha, delta, chains, used_groups)
     run = partial(
         evaluate,
         model,
@@ -195,58 +196,42 @@ def certify(
     )
     full = run()
     tried: dict[SkipPlan, Evaluation] = {}
-    certificates: list[risk.RiskCertificate] = []
-    done = 0
-    for chain in chains:
-        losses: dict[str, NDArray[np.float64]] = {}
-        savings: dict[str, float] = {}
-        for plan in chain:
-            if plan not in tried:
-                tried[plan] = run(plan, baseline=full)
-            evaluation = tried[plan]
-            name = _name(plan)
-            losses[name] = 1.0 - _known(evaluation.agrees)
-            savings[name] = _saving(evaluation, full)
-            certificate = risk.certify_plans(
-                losses,
-                alpha=alpha,
-                delta=delta / len(chains),
-                order=list(losses),
-                groups=list(full.groups),
-                savings=savings,
-                used_groups=used_groups,
-            )
-            done += 1
-            if progress is not None:
-                progress(done, len(plans))
-            if name not in certificate.certified:
-                # A fixed sequence ends at its first failure; later plans cannot be certified.
-                break
-        done = sum(len(c) for c in chains[: len(certificates) + 1])
-        certificates.append(certificate)
-    named = {_name(plan): plan for plan in tried}
-    passed = [str(plan) for c in certificates for plan in c.certified]
-    if passed:
-        plan = max((named[name] for name in passed), key=lambda p: _saving(tried[p], full))
-    else:
-        plan = SkipPlan(plans[0].n_layers)
+    # Of plans that several kinds propose, the first kind's keeps its evidence.
+    named = {_name(plan): plan for plan in reversed(plans)}
+
+    def losses(name: str) -> NDArray[np.float64]:
+        plan = named[name]
+        tried[plan] = run(plan, baseline=full)
+        if progress is not None:
+            progress(len(tried), len(named))
+        return 1.0 - _known(tried[plan].agrees)
+
+    certificate = risk.certify_sequences(
+        losses,
+        [[_name(plan) for plan in chain] for chain in chains],
+        alpha=alpha,
+        delta=delta,
+        groups=list(full.groups),
+        savings=lambda name: _saving(tried[named[name]], full),
+        used_groups=used_groups,
+    )
+    if progress is not None:
+        progress(len(named), len(named))
+    plan = SkipPlan(plans[0].n_layers)
+    if certificate.chosen is not None:
+        plan = named[str(certificate.chosen)]
     evidence = {
         **(plan.evidence or {}),
         "certificate": {
-            "alpha": alpha,
-            "delta": delta,
-            "n": certificates[0].n,
-            "n_groups": certificates[0].n_groups,
-            "certified": sorted(set(passed)),
-            "chosen": _name(plan) if passed else None,
-            "sequences": [c.to_dict() for c in certificates],
+            **certificate.to_dict(),
+            "sequences": [[_name(plan) for plan in chain] for chain in chains],
         },
     }
     return Choice(
         plan=replace(plan, model_type=plans[0].model_type, evidence=evidence),
         alpha=alpha,
         delta=delta,
-        certificates=tuple(certificates),
+        certificate=certificate,
         tried=tuple(tried.values()),
     )
 
@@ -255,7 +240,7 @@ def _check(
     rows: Sequence[Mapping[str, Any]],
     alpha: float,
     delta: float,
-    n_chains: int,
+    chains: Sequence[Sequence[SkipPlan]],
     used_groups: Iterable[str],
 ) -> None:
     """Refuse what no run of the model could mend, before it costs any time."""
@@ -264,9 +249,9 @@ def _check(
     groups = [str(row["group"]) for row in rows]
     check_used(groups, used_groups, len(groups))
     images = len(set(groups))
-    least = risk.least_groups(alpha, delta / n_chains)
+    least = risk.least_groups(alpha, largest_share(chains, delta))
     if images < least:
-        shared = f", which {n_chains} kinds of plan share" if n_chains > 1 else ""
+        shared = f", which {len(chains)} kinds of plan share" if len(chains) > 1 else ""
         raise InputError(
             f"{images} images cannot certify any plan at alpha {alpha:g} and delta {delta:g}"
             f"{shared}, not even one that changes nothing; at least {least} are needed"

@@ -11,7 +11,8 @@ from vlm.plan import SkipPlan
 __all__ = ["TITLES", "hidden_plan", "orderings"]
 
 TITLES: Mapping[str, str] = {
-    "readings": "this package: four sequences by D[0, L], steps and vision effect",
+    "readings": "this package: early exit, windows by the readings, and both ends in turn",
+    "readings_late": "the same, with late entry as a fourth sequence",
     "var_sets": "VAR alone: the blocks with least attention first, any of them",
     "var_window": "VAR alone: the window closes on the side with less attention",
     "depth_exit": "depth alone: early exit, from the last block down",
@@ -21,7 +22,12 @@ TITLES: Mapping[str, str] = {
 
 def orderings(found: Results, n_layers: int) -> dict[str, list[list[SkipPlan]]]:
     """Sequences of plans by name, each safest first; those of VAR only where it was read."""
-    orders: dict[str, list[list[SkipPlan]]] = {"readings": sequences(candidates(found, n_layers))}
+    orders = {
+        "readings": sequences(candidates(found, n_layers)),
+        "readings_late": sequences(
+            candidates(found, n_layers, kinds=("late", "exit", "window", "ends"))
+        ),
+    }
     var = {
         r.pair[0]: float(r.estimate)
         for r in found

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import InputError
-from redundancy.risk import certify_plans
+from redundancy.risk import certify_sequences
 from redundancy.validation.analysis import cluster_interval, cluster_of
 from redundancy.validation.records import OrderingOutcome, StudyRecord
 
@@ -59,10 +59,9 @@ def resplit(
     saved : sequence of float
         By plan.
     sequences : sequence of sequence of int
-        Plans safest first; each sequence is tested at its share of delta, as
-        `redundancy.choosing.certify` does.
+        Plans safest first, tested together as `redundancy.choosing.certify` does.
     alpha, delta : float
-        As for `redundancy.risk.certify_plans`.
+        As for `redundancy.risk.certify_sequences`.
     calibration : int
         Images to certify on; the rest, at least as many as certificates can be judged by, tests.
     resplits : int
@@ -84,15 +83,13 @@ def resplit(
     for r in range(resplits):
         order = rng.permutation(n)
         ours, rest = order[:calibration], order[calibration:]
-        passed: list[int] = []
-        for sequence in sequences:
-            certificate = certify_plans(
-                {plan: changed[plan, ours] for plan in sequence},
-                alpha=alpha,
-                delta=delta / len(sequences),
-                order=list(sequence),
-            )
-            passed += [int(str(plan)) for plan in certificate.certified]
+        certificate = certify_sequences(
+            lambda plan, rows=ours: changed[plan, rows],  # type: ignore[misc]
+            sequences,
+            alpha=alpha,
+            delta=delta,
+        )
+        passed = [int(str(plan)) for plan in certificate.certified]
         if passed:
             chosen = max(passed, key=lambda plan: saved[plan])
             out.saved[r] = saved[chosen]

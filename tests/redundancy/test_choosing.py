@@ -84,6 +84,13 @@ def test_no_plans_are_refused():
     refused("no plan to certify", questions(200), plans=[])
 
 
+def test_kinds_that_agree_need_no_more_images_than_one():
+    window = plan("window", vision_exit=7)
+    agreeing = [PLANS[1], window]
+    refused("at least 45 are", questions(44), plans=agreeing)
+    refused("at least 59 are", questions(44), plans=PLANS[:2])
+
+
 def test_plans_of_a_kind_are_one_sequence():
     assert sequences(PLANS) == [PLANS[:1], PLANS[1:]]
 
@@ -91,6 +98,6 @@ def test_plans_of_a_kind_are_one_sequence():
 def test_levels_are_said_as_they_are():
     certificate = certify_plans({"a": np.zeros(400)}, alpha=0.025, delta=0.075, order="a")
     said = Choice(
-        plan=PLANS[0], alpha=0.025, delta=0.075, certificates=(certificate,), tried=()
+        plan=PLANS[0], alpha=0.025, delta=0.075, certificate=certificate, tried=()
     ).sentence
     assert "at most 2.5% of the answers, with 92.5% confidence" in said

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from estimators import InputError
 from redundancy.risk import (
     binomial_p_value,
     certify_plans,
+    certify_sequences,
     conformal_risk_control,
     hoeffding_bentkus_p_value,
 )
@@ -141,6 +144,82 @@ def test_bad_input_is_said_in_one_sentence(change, message):
         certify_plans(arguments.pop("losses"), **arguments)
 
 
+@given(
+    errors=st.lists(st.integers(0, 20), min_size=1, max_size=6),
+    alpha=st.sampled_from([0.05, 0.1]),
+)
+@settings(max_examples=50, deadline=None)
+def test_one_sequence_is_the_fixed_sequence(errors, alpha):
+    losses = {i: [1] * k + [0] * (150 - k) for i, k in enumerate(errors)}
+    one = certify_plans(losses, alpha=alpha, delta=0.1, order=list(losses))
+    other = certify_sequences(losses, [list(losses)], alpha=alpha, delta=0.1)
+    assert other.certified == one.certified
+    assert all(other.p_values[plan] == one.p_values[plan] for plan in other.order)
+    assert other.testing == "fixed-sequence"
+
+
+def test_sequences_that_agree_lend_each_other_their_share():
+    # Above the third of delta that one sequence holds, below the two thirds that two hold.
+    losses = {"a": binary(7 / 250, 250), "b": binary(0, 250), "c": binary(0.3, 250)}
+    p = binomial_p_value(7, 250, 0.05)
+    assert 0.05 < p < 0.1
+    alone = certify_sequences(losses, [["a", "b"], ["c"], ["c"]], alpha=0.05, delta=0.15)
+    assert alone.certified == ()
+    together = certify_sequences(losses, [["a", "b"], ["a", "c"], ["c"]], alpha=0.05, delta=0.15)
+    assert together.certified == ("a", "b")
+    assert together.chosen == "b"
+    assert together.testing == "3 entangled sequences"
+
+
+def test_a_plan_is_asked_for_only_when_a_sequence_stands_at_it():
+    asked = []
+
+    def losses(plan):
+        asked.append(plan)
+        return binary({"good": 0.0, "bad": 0.5}.get(plan, 0.0), 100)
+
+    result = certify_sequences(
+        losses,
+        [["good", "bad", "never"], ["bad", "nor this"], ["good"]],
+        alpha=0.1,
+        delta=0.1,
+        savings=lambda plan: len(plan),
+    )
+    assert asked == ["good", "bad"]
+    assert result.certified == ("good",)
+    assert result.order == ("good", "bad")
+
+
+def test_nothing_certified_by_any_sequence_says_what_would_help():
+    result = certify_sequences({"a": binary(0.03, 100)}, [["a"]], alpha=0.05, delta=0.1)
+    assert result.chosen is None
+    assert f"about {result.needed_groups} independent units" in result.message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sequences": []}, "at least one sequence"),
+        ({"sequences": [[]]}, "no plans"),
+        ({"sequences": [["a", "a"]]}, "twice"),
+        ({"sequences": [["b"]]}, "'b', which has no losses"),
+        ({"alpha": 1.0}, "alpha is 1.0"),
+        ({"delta": 1.5}, "delta is 1.5"),
+        ({"losses": {"a": [0] * 20}}, "at least 45 are needed"),
+        ({"losses": {"a": [2.0] * 90}}, "90 of 90 losses of 'a'"),
+        ({"losses": {"a": [0] * 90, "b": [0] * 80}, "sequences": [["a", "b"]]}, "80 losses"),
+        ({"groups": list(range(90)), "used_groups": [5]}, "1 calibration images already"),
+        ({"method": "binomial", "losses": {"a": [-1.0] * 90}}, "0 or 1, one per image"),
+        ({"method": "hoeffding-bentkus", "losses": {"a": [-1.0] * 90}}, "are negative"),
+    ],
+)
+def test_sequences_refuse_in_one_sentence(change, message):
+    arguments = {"losses": {"a": [0] * 90}, "sequences": [["a"]], "alpha": 0.05, "delta": 0.1}
+    arguments |= change
+    with pytest.raises(InputError, match=message):
+        certify_sequences(arguments.pop("losses"), arguments.pop("sequences"), **arguments)
+
+
 # The guarantee, simulated.
 
 ALPHA, DELTA = 0.1, 0.1
@@ -165,6 +244,8 @@ def clustered_losses(rng, n):
     return rows, images
 
 
+# Sequences that agree at first, one that starts with a bad plan, and one in the wrong order.
+CHAINS = ["abcdef", "abdf", "dabc", "acbe"]
 FAMILIES = [binary_losses, bounded_losses, signed_losses, clustered_losses]
 
 
@@ -176,9 +257,12 @@ def simulate(family, testing, repetitions, n=400, seed=0):
     for _ in range(repetitions):
         rows, images = family(rng, n)
         losses = dict(zip("abcdef", rows, strict=True))
-        result = certify_plans(
-            losses, alpha=ALPHA, delta=DELTA, order="abcdef", groups=images, testing=testing
-        )
+        if testing == "entangled":
+            result = certify_sequences(losses, CHAINS, alpha=ALPHA, delta=DELTA, groups=images)
+        else:
+            result = certify_plans(
+                losses, alpha=ALPHA, delta=DELTA, order="abcdef", groups=images, testing=testing
+            )
         wrong += bool(bad & set(result.certified))
         certified += len(result.certified)
     return wrong / repetitions, certified / repetitions
@@ -187,9 +271,10 @@ def simulate(family, testing, repetitions, n=400, seed=0):
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
 def test_a_bad_plan_is_certified_no_more_often_than_promised(family):
     repetitions = 120
-    wrong, certified = simulate(family, "fixed-sequence", repetitions)
-    assert wrong <= DELTA + 3 * math.sqrt(DELTA * (1 - DELTA) / repetitions)
-    assert certified >= 1.0  # the guarantee is not bought by certifying nothing
+    for testing in ("fixed-sequence", "entangled"):
+        wrong, certified = simulate(family, testing, repetitions)
+        assert wrong <= DELTA + 3 * math.sqrt(DELTA * (1 - DELTA) / repetitions)
+        assert certified >= 1.0  # the guarantee is not bought by certifying nothing
 
 
 @pytest.mark.slow
@@ -198,8 +283,11 @@ def test_the_guarantee_holds_in_two_thousand_calibrations(family):
     limit = DELTA + 3 * math.sqrt(DELTA * (1 - DELTA) / 2000)
     wrong, certified = simulate(family, "fixed-sequence", 2000, seed=1)
     wrong_each, certified_each = simulate(family, "bonferroni", 2000, seed=1)
+    wrong_several, certified_several = simulate(family, "entangled", 2000, seed=1)
     assert wrong <= limit
     assert wrong_each <= limit
+    assert wrong_several <= limit
+    assert certified_several >= certified_each
     assert certified >= certified_each
 
 

@@ -53,7 +53,9 @@ def test_each_ordering_is_what_its_title_says(readings):
     assert [hidden(p) for p in found["depth_exit"][0]] == [{4}, {3, 4}, {2, 3, 4}, {1, 2, 3, 4}]
     assert [hidden(p) for p in found["var_window"][0]] == [{4}, {3, 4}, {2, 3, 4}, {1, 2, 3, 4}]
     assert [len(hidden(p)) for p in found["depth_ends"][0]] == [1, 2, 3, 4]
-    assert len(found["readings"]) == 4
+    assert len(found["readings"]) == 3
+    assert len(found["readings_late"]) == 4
+    assert [hidden(p) for p in found["readings_late"][0]] == [{0}, {0, 1}, {0, 1, 2}, {0, 1, 2, 3}]
     without = Results([r for r in readings if r.measure != "var"])
     assert "var_sets" not in orderings(without, 5)
 
