@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 __all__ = ["TimeLeft"]
 
+_START = 2
+
 
 class TimeLeft:
     """Seconds left of a work of equal steps, of which some may have been done before it began.
@@ -29,6 +31,7 @@ class TimeLeft:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began = self._last = clock()
+        self._first = self._began
         self._before: int | None = None
         self._done, self._total = 0, 0
 
@@ -37,11 +40,16 @@ class TimeLeft:
         if self._before is None:
             self._before = max(done - 1, 0)  # called after each step, so one of them was ours
         self._done, self._total, self._last = done, total, self._clock()
+        if done - self._before <= _START:
+            self._first = self._last
 
     def seconds(self) -> float | None:
         """Seconds from now; None until a step was finished."""
         steps = self._done - (self._before or 0)
         if steps < 1:
             return None
-        rate = (self._last - self._began) / steps
+        if steps >= 3 * _START:  # by now without the first steps, which paid for the start
+            rate = (self._last - self._first) / (steps - _START)
+        else:
+            rate = (self._last - self._began) / steps
         return max(rate * (self._total - self._done) - (self._clock() - self._last), 0.0)
