@@ -33,7 +33,7 @@ from redundancy.results import PairResult, Results
 __all__ = ["names_of", "render_comparison", "write_comparison"]
 
 # Options that change what a number means; where runs differ in one, the page says so.
-_TELLING = ("measure", "layers", "pairs", "target", "epsilon", "ci", "unit", "states", "seed")
+_TELLING = ("measure", "layers", "pairs", "target", "epsilon", "ci", "unit", "states")
 
 
 def write_comparison(records: Sequence[RunRecord], path: str | Path) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "colour_of",
     "from_zero",
     "key_above",
+    "mark_size",
     "shade",
     "style",
     "threshold_line",
@@ -140,6 +141,11 @@ def from_zero(ax: Axes) -> None:
     low, high = ax.get_ylim()
     if 0 < low < 0.35 * high or -0.06 * (high - low) < low < 0:
         ax.set_ylim(bottom=min(0.0, ax.dataLim.y0))
+
+
+def mark_size(count: int) -> float:
+    """Return the size of marks that leaves `count` of them apart."""
+    return 4.0 if count <= 24 else 2.4
 
 
 def key_above(ax: Axes, columns: int = 3) -> None:

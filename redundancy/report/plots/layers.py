@@ -14,6 +14,7 @@ from redundancy.report.plots._style import (
     colour_of,
     from_zero,
     key_above,
+    mark_size,
     shade,
     threshold_line,
     upright,
@@ -52,7 +53,7 @@ def plot_measure(results: Results, *, ax: Axes | None = None) -> Axes:
             mine = [r for r in rows if (r.verdict or "") == verdict]
             if mine:
                 x, y = [r.pair[1] for r in mine], [value_of(r) for r in mine]
-                ax.plot(x, y, mark, color=colour, ms=4)
+                ax.plot(x, y, mark, color=colour, ms=mark_size(len(rows)))
     spec = _spec(results)
     threshold = next((r.threshold for r in results if r.threshold is not None), None)
     name = "1 − ε" if spec.redundant_when == "above" else "ε"
@@ -139,8 +140,9 @@ def plot_var(results: Results, *, ax: Axes | None = None) -> Axes:
             upright(ax, [x for x, _ in known], [min(v) for _, v in known],
                     [max(v) for _, v in known], color=colour, lw=4, alpha=0.3,
                     label="range of the heads")  # fmt: skip
-        ax.plot([r.pair[1] for r in rows], [value_of(r) for r in rows], "o-", ms=4, lw=1.4,
-                color=colour, label="mean over heads")  # fmt: skip
+        x, y = [r.pair[1] for r in rows], [value_of(r) for r in rows]
+        size = mark_size(len(rows))
+        ax.plot(x, y, "o-", ms=size, lw=1.4, color=colour, label="mean over heads")
         shade(ax, rows, colour)
     threshold = next((r.threshold for r in results if r.threshold is not None), None)
     if threshold is not None:

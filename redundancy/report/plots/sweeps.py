@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redundancy.record import SweepRecord
 from redundancy.report._drops import drops
@@ -13,6 +13,7 @@ from redundancy.report.plots._style import (
     VERDICT_MARKS,
     axes_or_new,
     key_above,
+    mark_size,
     whole_ticks,
 )
 from redundancy.results import Results
@@ -41,7 +42,8 @@ def plot_sweep(sweep: SweepRecord, *, ax: Axes | None = None) -> Axes:
             continue
         label = "same answer as full model" if name == "agreement" else name
         x = [layer for layer, _ in have]
-        ax.plot(x, [e.value for _, e in have], f"{mark}-", ms=4, lw=1.4, color=colour, label=label)
+        look: dict[str, Any] = {"ms": mark_size(len(x)), "lw": 1.4, "color": colour, "label": label}
+        ax.plot(x, [e.value for _, e in have], f"{mark}-", **look)
         if all(e.ci is not None for _, e in have):
             low = [e.ci.low for _, e in have]
             high = [e.ci.high for _, e in have]

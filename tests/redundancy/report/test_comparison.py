@@ -63,7 +63,10 @@ def test_a_measure_that_one_run_lacks_leaves_a_dash(page):
 
 def test_options_that_differ_are_said(page):
     assert "Not the same question" in page
-    assert "seed (scenes: 0, charts: 1" in page
+    assert (
+        "measure (scenes: [&#34;geometric&#34;,&#34;cka&#34;], charts: [&#34;geometric&#34;]"
+        in page
+    )
     same = render_comparison([run(4, dataset=d, measures=("cka",)) for d in ("a", "b")])
     assert "Not the same question" not in same
 
