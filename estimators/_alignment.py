@@ -1,7 +1,8 @@
 """HSIC of two representations with a linear kernel, from feature sums, rows read block by block.
 
 Nothing of the size of the data is held: two passes over the rows of each side, one product per
-pair of sides. Rows come from an array or from anything that reads rows when it is indexed.
+pair of sides (of features or, where both are wider than there are samples, of samples). Rows come
+from an array or from anything that reads rows when it is indexed.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from estimators._errors import InputError
+from estimators._gram import GRAM_ROWS, gram_of, parts_without_blocks
 
 __all__ = ["Hsic", "Side", "side_of", "squared_alignment"]
 
@@ -40,7 +42,8 @@ class Side:
     """One representation, centred and scaled, with what every product with it needs.
 
     `norms` (n,) are squared norms of the centred rows, `shifts` (count, d) the means without each
-    block, `inner` (n, count) products of rows and shifts; `own` is the HSIC with itself.
+    block, `inner` (n, count) products of rows and shifts; `own` is the HSIC with itself. `gram`
+    (n, n) has the products of rows where these are fewer than columns.
     """
 
     rows: Any
@@ -50,6 +53,7 @@ class Side:
     shifts: Matrix
     inner: Matrix
     own: Hsic
+    gram: Matrix | None = None
 
     def read(self, chosen: Any) -> Matrix:
         """Rows, centred and scaled, in float64."""
@@ -98,7 +102,10 @@ def side_of(
             inner[span] = _raised(rows, span, mean, scale) @ shifts.T
     empty = Hsic(np.empty(0), np.empty(0))
     side = Side(rows, mean, scale, norms, shifts, inner, empty)
-    side = Side(rows, mean, scale, norms, shifts, inner, _hsic(side, side, label, count))
+    if n < d and n <= GRAM_ROWS:
+        spans = [slice(int(part[0]), int(part[-1]) + 1) for part in _parts(np.arange(n), d)]
+        side = replace(side, gram=gram_of(n, spans, side.read))
+    side = replace(side, own=_hsic(side, side, label, count))
     if memo is not None:
         memo[key] = side
     return side
@@ -126,6 +133,9 @@ def _hsic(a: Side, b: Side, label: Labels, count: int) -> Hsic:
     """
     n = len(label)
     shape = (len(a.mean), len(b.mean))
+    if a.gram is not None and b.gram is not None:
+        parts = parts_without_blocks(a.gram, b.gram, label, count)
+        return _hsic_of([_values(trace, left, right) for trace, left, right in parts], n)
 
     def product(s: int) -> Matrix:
         part = np.zeros(shape)
@@ -140,13 +150,17 @@ def _hsic(a: Side, b: Side, label: Labels, count: int) -> Hsic:
             part = product(s)
             whole += part
             shelf.put(part)
-        found = [_values(whole, a.norms, b.norms)]
+        found = [_values(_square(whole), a.norms, b.norms)]
         for s in range(count if count > 1 else 0):
             kept = label != s
             part = shelf.take(s)
             np.subtract(whole, part, out=part)
             part -= np.outer(int(kept.sum()) * a.shifts[s], b.shifts[s])
-            found.append(_values(part, _moved(a, s)[kept], _moved(b, s)[kept]))
+            found.append(_values(_square(part), _moved(a, s)[kept], _moved(b, s)[kept]))
+    return _hsic_of(found, n)
+
+
+def _hsic_of(found: list[tuple[float, float]], n: int) -> Hsic:
     debiased, biased = np.array(found).T
     if n < 4:
         debiased = np.full_like(debiased, np.nan)
@@ -159,9 +173,12 @@ def _moved(side: Side, s: int) -> Matrix:
     return np.asarray(side.norms - 2.0 * side.inner[:, s] + float(shift @ shift))
 
 
-def _values(cross: Matrix, norms_a: Matrix, norms_b: Matrix) -> tuple[float, float]:
+def _square(cross: Matrix) -> float:
+    return float(np.einsum("ij,ij->", cross, cross))
+
+
+def _values(trace: float, norms_a: Matrix, norms_b: Matrix) -> tuple[float, float]:
     n = len(norms_a)
-    trace = float(np.einsum("ij,ij->", cross, cross))
     biased = trace / (n - 1) ** 2 if n > 1 else math.nan
     if n < 4:
         return math.nan, biased

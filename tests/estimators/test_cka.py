@@ -114,3 +114,16 @@ def test_refusals():
         InputError, match="1 NaN and 0 infinite values, the first at row 3, column 1"
     ):
         cka(x, x)
+
+
+@pytest.mark.parametrize("dims", [(90, 200), (90, 30)])
+def test_products_of_samples_or_of_features_give_the_same(dims, monkeypatch):
+    rng = np.random.default_rng(4)
+    x, y = (rng.normal(size=(60, d)) + 2 for d in dims)
+    y[:, :30] += x[:, :30]
+    groups = np.repeat(np.arange(20), 3)
+    wide = cka(x, y, groups=groups)
+    monkeypatch.setattr(_alignment, "GRAM_ROWS", 0)
+    narrow = cka(x, y, groups=groups)
+    assert wide.value == pytest.approx(narrow.value, rel=1e-10)
+    assert (wide.ci.low, wide.ci.high) == pytest.approx((narrow.ci.low, narrow.ci.high), rel=1e-10)
