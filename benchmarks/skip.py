@@ -294,7 +294,9 @@ def main() -> None:
                 "kv_as_promised": held == promised,
             }
         )
-    machine = torch.cuda.get_device_name() if options.device.startswith("cuda") else _processor()
+    machine = (
+        torch.cuda.get_device_name() if options.device.startswith("cuda") else processor_name()
+    )
     print(
         f"{options.shape}: {config.num_hidden_layers} layers x {config.hidden_size}, "
         f"{vision} + {options.text} tokens, batch {options.batch}, {options.dtype}, "
@@ -327,7 +329,7 @@ def main() -> None:
         options.out.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """Name of the processor, where the system tells it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []

@@ -202,11 +202,11 @@ def adopt(cache: Any, plan: SkipPlan, rule: Any = None) -> None:
         For caches other than a plain `DynamicCache`, and for one filled outside this plan.
     """
     if not isinstance(cache, DynamicCache) or cache.offloading:
-        kind = (
-            f"an offloading {type(cache).__name__}"
-            if getattr(cache, "offloading", False)
-            else (f"a {type(cache).__name__}")
-        )
+        name = type(cache).__name__
+        article = "an" if name[0] in "AEIOU" else "a"
+        kind = f"{article} {name}"
+        if getattr(cache, "offloading", False):
+            kind = f"an offloading {name}"
         raise VLMError(
             f"plans work with DynamicCache, not with {kind}; leave cache_implementation at its "
             "default."

@@ -49,7 +49,7 @@ def tiny_processor(chat_template: str | None = _TEMPLATE) -> Any:
     )
 
 
-def save_tiny_llava(folder: Path) -> Path:
+def save_tiny_llava(folder: Path, n_layers: int = N_LAYERS) -> Path:
     """Write model and processor where ``from_pretrained`` finds them."""
     import torch
     from transformers import (
@@ -75,7 +75,7 @@ def save_tiny_llava(folder: Path) -> Path:
             vocab_size=len(tokenizer),
             hidden_size=32,
             intermediate_size=64,
-            num_hidden_layers=N_LAYERS,
+            num_hidden_layers=n_layers,
             num_attention_heads=N_HEADS,
             num_key_value_heads=2,
             max_position_embeddings=256,
