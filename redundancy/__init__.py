@@ -39,6 +39,7 @@ _HOME: dict[str, str] = {
     "Diagnostic": "estimators",
     "InputError": "estimators",
     "mutual_information": "estimators.mutual_information",
+    "mutual_information_scores": "estimators.scores",
     "kl_entropy": "estimators.kl",
     "ksg_mi": "estimators.ksg",
     "ksg_cmi": "estimators.ksg",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from estimators.mixed import mixed_cmi, mixed_mi, ross_cmi, ross_mi
     from estimators.mutual_information import mutual_information
     from estimators.quantise import Quantiser, quantise
+    from estimators.scores import mutual_information_scores
     from probes.linear import LogisticProbe, RidgeProbe
     from probes.mlp import MLPProbe
     from probes.v_information import conditional_v_information, v_information
