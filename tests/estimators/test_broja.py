@@ -161,6 +161,15 @@ def test_near_copies(flip):
     assert np.abs(atoms(pid)[:3] - [i_y, i_x - i_y, 0]).max() < 1e-7 * LN2
 
 
+def test_near_copies_of_a_wide_target_do_not_creep():
+    """The first attempt loses its way here; the second, patient one needs few iterations."""
+    p = near_copy(1e-6, 64, 24)
+    pid = broja_pid(p)
+    assert pid.certified
+    assert pid.params["iterations"] <= 90
+    assert abs(pid.unique_y) < 1e-7 * LN2
+
+
 @pytest.mark.parametrize("seed", range(64))
 def test_random_distributions_are_certified(seed):
     _, p = random_pmf(seed)
