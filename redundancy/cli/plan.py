@@ -54,7 +54,7 @@ def command(
         list[str] | None,
         typer.Option(
             "--kind",
-            help="late, exit, window, ends, off, drop; all by default; to certify: exit, window, ends.",
+            help="late, exit, window, ends, off, drop; all, or exit, window and ends to certify.",
             autocompletion=choices("late", "exit", "window", "ends", "off", "drop"),
         ),
     ] = None,
