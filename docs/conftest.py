@@ -23,8 +23,14 @@ from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser, SkipParse
 HERE = Path(__file__).parent
 PAGES = ("tutorials/*.md", "howto/*.md", "own_activations.md", "faq.md", "start.md")
 collect_ignore = ["conf.py", "mathml.py"]  # Sphinx alone can run them
-# Pages that run a model through the whole path.
-SLOW = ("vlm.md",)
+# Pages that start programs or models; `make tutorials` runs them, and CI does.
+SLOW = (
+    "vlm.md",
+    "own_activations.md",
+    "text_model.md",
+    "vision_transformer.md",
+    "data_in_and_out.md",
+)
 
 
 def shell(example: Example) -> None:

@@ -27,7 +27,8 @@ class PlanFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A plan as `SkipPlan.save` writes it: which layers run, and which of them see vision tokens.
 
     Vision tokens take part from layer `vision_entry` up to, but not including, `vision_exit` (null:
-    to the end), except in `vision_off`; layers in `drop_layers` do not run at all.
+    to the end), except in `vision_off`; layers in `drop_layers` do not run at all. `seal` is the
+    SHA-256 of all bytes before the comma that precedes it; a plan written by hand needs none.
     """
 
     schema_version: Literal[1]
@@ -38,6 +39,7 @@ class PlanFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     vision_off: list[Layer] = []
     drop_layers: list[Layer] = []
     evidence: dict[str, Any] | None = None
+    seal: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 _FILES: dict[str, tuple[Any, str]] = {

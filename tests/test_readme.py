@@ -79,6 +79,7 @@ def test_the_blocks_without_a_model(states):
             exec(block, namespace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ON_ARRAYS)
 def test_the_commands_on_arrays(states, line):
     type_in(line, states)

@@ -10,6 +10,8 @@ import pytest
 
 import redundancy as rd
 
+pytestmark = pytest.mark.slow  # `make tutorials` runs them, and CI does
+
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 TESTED = {"saved_activations", "llava", "text_model", "vision_transformer"}
 
@@ -57,7 +59,6 @@ def test_llava_asks_for_its_three_files(tmp_path):
     assert stopped.value.code == 2
 
 
-@pytest.mark.slow
 def test_llava_on_the_bundled_model(tmp_path, capsys):
     plan = main_of("llava")(
         ["--model", "bundled", "--out", str(tmp_path), "--images", "40", "150", "20",
