@@ -15,10 +15,20 @@ __all__ = ["Probe", "states"]
 
 
 def states(x: Any, name: str = "x") -> FloatArray:
-    """Read states as a matrix; half precision and bfloat16 arrays become float32."""
-    if getattr(getattr(x, "dtype", None), "name", "") in ("bfloat16", "float16"):
-        x = np.asarray(x).astype(np.float32)
-    return matrix(x, name)
+    """Read states as a matrix; integers become float64, half precision float32.
+
+    Raises
+    ------
+    InputError
+        If they are sparse, or what `estimators` refuses: NaN, infinite, of another shape.
+    """
+    if hasattr(x, "toarray"):
+        raise InputError(f"{name} is sparse, which probes do not support; pass {name}.toarray()")
+    kind = getattr(getattr(x, "dtype", None), "kind", "")
+    if kind in ("i", "u", "b") or (not kind and not hasattr(x, "__dlpack__")):
+        x = np.asarray(x)
+        x = x.astype(np.float64) if x.dtype.kind in "iub" else x
+    return matrix(x, name, min_samples=1)
 
 
 class Probe:
@@ -67,15 +77,45 @@ class Probe:
     def _is_classifier(self) -> bool:
         raise NotImplementedError
 
+    def _read(self, x: Any, y: Any) -> FloatArray:
+        """Read states to fit to; scikit-learn counts on `n_features_in_`."""
+        if y is None:
+            raise InputError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        out = self._two_dimensional(x)
+        if len(out) < 2:
+            raise InputError(f"x has {len(out)} sample, and a probe is fitted to at least 2")
+        self.n_features_in_ = int(out.shape[1])
+        return out
+
+    def _two_dimensional(self, x: Any) -> FloatArray:
+        if len(getattr(x, "shape", (0, 0))) == 1:
+            raise InputError(
+                "x has one dimension; Reshape your data: x.reshape(-1, 1) for one coordinate, "
+                "x.reshape(1, -1) for one sample"
+            )
+        return states(x)
+
     def _check_fitted(self, x: Any, width: int | None) -> FloatArray:
         if width is None:
-            raise InputError(f"this {type(self).__name__} is not fitted; call fit(x, y) first")
-        out = states(x)
+            raise not_fitted(f"this {type(self).__name__} is not fitted; call fit(x, y) first")
+        out = self._two_dimensional(x)
         if out.shape[1] != width:
             raise InputError(
                 f"x has {out.shape[1]} coordinates, and the probe was fitted on {width}"
             )
         return out
+
+
+def not_fitted(sentence: str) -> InputError:
+    """Return an error that scikit-learn's own tools know too."""
+    from sklearn.exceptions import NotFittedError
+
+    class NotFitted(InputError, NotFittedError):  # type: ignore[misc]  # sklearn has no types
+        pass
+
+    return NotFitted(sentence)
 
 
 def r_squared(z: NDArray[Any], prediction: NDArray[Any]) -> float:

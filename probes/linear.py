@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from estimators import InputError
 from estimators._arrays import FloatArray
-from probes._base import Probe, r_squared, states
+from probes._base import Probe, r_squared
 from probes._choice import Judge, choose_all
 from probes._folded import RidgeSolver
 from probes._logistic import LogisticSolver, Task, log_softmax
@@ -102,20 +102,22 @@ class RidgeProbe(_Linear):
         ----------
         x : array_like, shape (n, d)
         y : array_like of float, shape (n,) or (n, k)
+            Integers are taken as numbers, here.
         groups : array_like, shape (n,), optional
             Cluster of each sample, kept together in folds.
 
         Raises
         ------
         InputError
-            If `y` is not real numbers, a value is not finite, or shapes disagree.
+            If `y` is not numbers, a value is not finite, or shapes disagree.
         """
-        ready = states(x)
-        target = read_target(y, len(ready), name="y")
+        ready = self._read(x, y)
+        given = np.asarray(y) if isinstance(y, list | tuple) else y
+        if getattr(getattr(given, "dtype", None), "kind", "") in ("i", "u", "b"):
+            given = np.asarray(given, dtype=np.float64)  # a regression takes numbers as numbers
+        target = read_target(given, len(ready), name="y")
         if target.kind != "values":
-            raise InputError(
-                "y holds class labels; use LogisticProbe for classes, or one-hot floats"
-            )
+            raise InputError("y holds words, which are classes; use LogisticProbe for classes")
         layer, z = self._prepare(ready, target, groups)
         solver = RidgeSolver(layer, z)
         self.penalty_ = self._choose(solver)
@@ -194,7 +196,7 @@ class LogisticProbe(_Linear):
         InputError
             If `y` has one class, its rows are no distributions, or shapes disagree.
         """
-        ready = states(x)
+        ready = self._read(x, y)
         target = read_target(y, len(ready), name="y")
         if target.kind == "values" and not (target.k > 1 and target.distribution):
             raise InputError(
@@ -222,7 +224,8 @@ class LogisticProbe(_Linear):
 
     def predict(self, x: Any) -> NDArray[Any]:
         """Most probable class."""
-        return np.asarray(self.classes_[self._scores(x).argmax(1)])
+        best = self._scores(x).argmax(1)
+        return np.asarray(self.classes_[best])
 
     def score(self, x: Any, y: Any) -> float:
         """Share of samples whose class is predicted."""

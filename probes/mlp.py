@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from estimators import InputError
 from estimators._arrays import FloatArray
-from probes._base import Probe, r_squared, states
+from probes._base import Probe, not_fitted, r_squared
 from probes._logistic import log_softmax
 from probes._principal import standardised
 from probes._split import grouped_folds
@@ -111,7 +111,7 @@ class MLPProbe(Probe):
         for name in ("dropout", "weight_decay", "learning_rate"):
             if not 0.0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)!r}; use a number of at least 0")
-        raw = states(x)
+        raw = self._read(x, y)
         target = read_target(y, len(raw), name="y")
         self.classes_ = target.classes
         self._soft = target.kind == "classes" or (target.k > 1 and target.distribution)
@@ -227,7 +227,7 @@ class MLPProbe(Probe):
         import torch
 
         if self._width is None:
-            raise InputError("this MLPProbe is not fitted; call fit(x, y) first")
+            raise not_fitted("this MLPProbe is not fitted; call fit(x, y) first")
         weights = [m.weight for m in self._net if isinstance(m, torch.nn.Linear)]
         first = weights[0].detach().double().cpu().numpy() / self._scale
         norms = [np.linalg.norm(first, 2)]

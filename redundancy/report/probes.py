@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from estimators import Estimate, InputError
-from redundancy._files import read_json, seal, write_atomic, write_sealed
+from redundancy._files import read_json, write_atomic, write_sealed
 from redundancy._probe_report import LayerScore, PairScore, ProbeReport
 from redundancy.record import RunRecord, plain
 from redundancy.report._probe_words import careful, fitted, verdict
@@ -20,6 +20,7 @@ from redundancy.report._sections import picture
 from redundancy.report.numbers import MISSING, decimals_for, interval, number
 from redundancy.report.page import command_line, download, render_page
 from redundancy.report.plots import probes as drawn
+from vlm._seal import seal
 
 __all__ = ["document", "read_probe_report", "render_probes", "write_probe_report"]
 
