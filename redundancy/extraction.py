@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import importlib
 import importlib.metadata
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +17,7 @@ from estimators import InputError
 from redundancy.store import ActivationStore
 from vlm.sample import DEFAULT_THRESHOLDS
 
-__all__ = ["extract", "share"]
+__all__ = ["extract", "process_group", "share"]
 
 _PACKAGES = ("redundancy", "torch", "transformers", "numpy", "safetensors")
 _WAIT_S = 120.0
@@ -238,6 +241,37 @@ def _prepare(
     elif rank > 0:
         _wait_for(out / "store.json")
     return store if rank == 0 else ActivationStore.create(out, resume=True, **settings)
+
+
+@contextlib.contextmanager
+def process_group(world_size: int) -> Iterator[None]:
+    """Join the processes that torchrun has started, so that rank 0 can prepare the store first.
+
+    Nothing but barriers is exchanged, so the CPU's own back end will do. At the last one the first
+    to finish waits for the slowest, which may be hours behind.
+    """
+    if world_size == 1 or "MASTER_ADDR" not in os.environ:
+        yield
+        return
+    distributed: Any = importlib.import_module("torch.distributed")
+
+    given: dict[str, Any] = {"timeout": datetime.timedelta(days=30)}
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        # After a restart the launcher's table still holds the addresses of the dead; each attempt
+        # looks into a part of its own.
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        table = distributed.TCPStore(address, port, world_size, is_master=False)
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        given |= {
+            "store": distributed.PrefixStore(f"attempt-{attempt}", table),
+            "rank": int(os.environ["RANK"]),
+            "world_size": world_size,
+        }
+    distributed.init_process_group("gloo", **given)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
 
 
 def _process_group() -> Any:

@@ -20,9 +20,6 @@ Examples:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -79,7 +76,7 @@ def command(
     quiet: Quiet = False,
 ) -> None:
     """Capture once; measure as often as you like."""
-    from redundancy.extraction import extract, share
+    from redundancy.extraction import extract, process_group, share
     from redundancy.run import parse_layers
     from vlm.model import load
 
@@ -100,7 +97,7 @@ def command(
         resume, fresh = True, False
     given: dict[str, Any] = {} if modality is None else {"modalities": tuple(modality)}
     with (
-        _process_group(world_size),
+        process_group(world_size),
         progress("extracting", quiet=quiet or rank > 0) as update,
     ):
         store = extract(
@@ -137,23 +134,6 @@ def _own_device(device: str | None, world_size: int) -> str | None:
     if not torch.cuda.is_available():
         return device
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-
-
-@contextmanager
-def _process_group(world_size: int) -> Iterator[None]:
-    """Join the processes that torchrun has started, so that rank 0 can prepare the store first."""
-    if world_size == 1 or "MASTER_ADDR" not in os.environ:
-        yield
-        return
-    import torch.distributed
-
-    # Nothing but barriers is exchanged, so the CPU's own back end will do. At the last one the
-    # first to finish waits for the slowest, which may be hours behind.
-    torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
-    try:
-        yield
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def _wait(world_size: int) -> None:

@@ -19,28 +19,13 @@ pytestmark = [pytest.mark.distributed]
 __all__ = ["tiny", "undisturbed"]
 
 ROOT = Path(__file__).parents[2]
-LAUNCHERS = {
-    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
-    "accelerate": [
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--dynamo_backend",
-        "no",
-        "--mixed_precision",
-        "no",
-    ],
-}
 
 
 def launch(launcher: str, out: Path, *victim: str, restarts: int = 0) -> int:
-    command = [sys.executable, "-m", *LAUNCHERS[launcher]]
-    if launcher == "torchrun":
-        command += ["--max-restarts", str(restarts), "--local-addr", "127.0.0.1"]
-    command += [str(ROOT / "tests/faults/rank.py"), str(out), f"{out}-marker", *victim]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "--max-restarts", str(restarts)]
+    command += ["--local-addr", "127.0.0.1", str(ROOT / "tests/faults/rank.py")]
+    command += [launcher, str(out), f"{out}-marker", *victim]
     given = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
         command, env=given, cwd=out.parent, timeout=500, capture_output=True
