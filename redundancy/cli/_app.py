@@ -56,14 +56,14 @@ def root(
     Your own activations, one array per layer:
 
     \b
-      redundancy estimate states.npz -m geometric -m informational
+      redundancy estimate states.npz -m geometric
 
     Your own model, from its first forward to a plan that is certified and tried:
 
     \b
       redundancy extract MODEL --data vqa.jsonl -o acts \\
           --tokens 4 --vision-effect
-      redundancy estimate acts -m geometric -m informational
+      redundancy estimate acts -m geometric -m proximal
       redundancy plan acts --model MODEL --data held_out.jsonl
       redundancy skip MODEL --plan plan.json --data test.jsonl
 

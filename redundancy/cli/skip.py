@@ -67,9 +67,16 @@ def command(
 ) -> None:
     """Evaluate with and without, write a run folder, and print a table."""
     started = time.perf_counter()
+    from estimators import InputError
+
+    if plan is None and not sweep:
+        raise InputError(
+            "nothing to apply: give --plan FILE, or --sweep late, exit, drop or single"
+        )
+    if repeats < 1:
+        raise InputError(f"repeats is {repeats}; time each at least once")
     import msgspec
 
-    from estimators import InputError
     from redundancy.evaluation import interleaved_prefill, sweep_record, to_record
     from redundancy.provenance import new_record, new_run_id
     from redundancy.record import plain
@@ -82,12 +89,6 @@ def command(
     from vlm.skip import skipping
 
     quiet_libraries()
-    if plan is None and not sweep:
-        raise InputError(
-            "nothing to apply: give --plan FILE, or --sweep late, exit, drop or single"
-        )
-    if repeats < 1:
-        raise InputError(f"repeats is {repeats}; time each at least once")
     kinds = tuple(dict.fromkeys(sweep or ()))
     given = None if plan is None else SkipPlan.load(plan)
     loaded, processor = load(model, dtype=dtype, device_map=device)
