@@ -225,12 +225,13 @@ def split_probe(
                     residual = fit.released((part - of[p])[fit.rows], groups)
                     out["influence"][fit.rows] += sign * _dot(pull, residual)
                     residuals[sign, p] = residual
-            for p in gap:
-                out["one_step"] += _corrections(upper, lower, p, of_upper[p], of_lower[p], part)
+            for c, rows in enumerate(members):
+                pairs = list(_partitions([f for f in range(n_folds) if f != c]))
+                for p, q in [*pairs, *((q, p) for p, q in pairs)]:
+                    found = _corrections(upper, lower, q, of_upper[p], of_lower[p], part, rows)
+                    out["one_step"][rows] += found / (2 * len(pairs))
             null += _null_products(upper, lower, residuals, signs, members)
     if influence:
-        times = n_folds - n_folds // 2  # how many of the sets leave a fold out
-        out["one_step"] *= n_folds / (times * len(upper.fits))
         out["one_step"] += out["plug_in"]
     else:
         out["one_step"][:] = np.nan
@@ -241,24 +242,24 @@ def split_probe(
 def _corrections(
     upper: Layer,
     lower: Layer,
-    p: tuple[int, ...],
+    q: tuple[int, ...],
     of_upper: FloatArray,
     of_lower: FloatArray,
     z: FloatArray,
+    rows: IntArray,
 ) -> FloatArray:
-    """Terms that take the probes' own errors out of the plug-in, on samples they have not seen.
+    """Terms that take the probes' own errors out of the plug-in, on rows that nothing has seen.
 
-    Each layer's probe is in turn predicted from the other layer, by the same fit; what it knows
-    beyond that prediction is held against what its layer left unexplained.
+    Each layer's probe is in turn predicted from the other layer, by fits on further folds `q`; what
+    it knows beyond that prediction is held against what its layer left unexplained.
     """
-    above, below = upper.fits[p], lower.fits[p]
-    out = np.zeros(len(z))
-    outside = np.setdiff1d(np.arange(len(z)), above.rows, assume_unique=True)
-    lower_from_upper = above.smooth(of_lower[above.rows], outside)
-    upper_from_lower = below.smooth(of_upper[below.rows], outside)
-    for own, other in ((of_upper, lower_from_upper), (of_lower, upper_from_lower)):
-        out[outside] += 2.0 * _dot(own[outside] - other, z[outside] - own[outside])
-    return out
+    above, below = upper.fits[q], lower.fits[q]
+    lower_from_upper = above.smooth(of_lower[above.rows], rows)
+    upper_from_lower = below.smooth(of_upper[below.rows], rows)
+    return np.asarray(
+        2.0 * _dot(of_upper[rows] - lower_from_upper, z[rows] - of_upper[rows])
+        + 2.0 * _dot(of_lower[rows] - upper_from_lower, z[rows] - of_lower[rows])
+    )
 
 
 def _null_products(

@@ -62,3 +62,16 @@ def test_bad_input_is_said(options, y, sentence):
     x = np.random.default_rng(0).normal(size=(50, 2))
     with pytest.raises(InputError, match=sentence):
         MLPProbe(**({"max_epochs": 2} | options)).fit(x, y)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_no_change_of_the_prediction_exceeds_the_lipschitz_bound(soft):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3)) * [1.0, 10.0, 0.1]
+    y = (x[:, 0] > 0).astype(int) if soft else x[:, :2] ** 2
+    probe = MLPProbe(hidden=16, depth=2, max_epochs=10, seed=0).fit(x, y)
+    bound = probe.lipschitz_bound()
+    a, b = rng.normal(size=(2, 2000, 3)) * 3
+    say = probe.predict_proba if soft else probe.predict
+    moved = np.linalg.norm(say(a) - say(b), axis=1)
+    assert np.all(moved <= bound * np.linalg.norm(a - b, axis=1))
