@@ -198,11 +198,12 @@ def train_shared_tower(
 
 
 def _put_tower(model: Any, path: str | Path) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         model.model.vision_tower.load_state_dict(load_file(path))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"{path} holds no weights of this vision tower; delete it to have it trained anew"
         ) from error
