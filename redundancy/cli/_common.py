@@ -28,6 +28,7 @@ __all__ = [
     "Strict",
     "Unit",
     "console",
+    "one_thread",
     "print_json",
     "progress",
     "quiet_libraries",
@@ -71,6 +72,21 @@ def quiet_libraries() -> None:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold numerical libraries to one thread: for small work more threads wait for one another."""
+    import torch
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships none
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def show(blocks: Iterable[RenderableType]) -> None:

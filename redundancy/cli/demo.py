@@ -23,6 +23,7 @@ from redundancy.cli._common import (
     Quiet,
     Resume,
     Seed,
+    one_thread,
     print_json,
     progress,
     quiet_libraries,
@@ -61,13 +62,14 @@ def command(
         status="running",
     )
     folder.write(record)
-    record, results = run(
-        folder,
-        record,
-        progress=partial(progress, quiet=quiet),
-        seed=seed,
-        resume=folder.resumed,
-    )
+    with one_thread():
+        record, results = run(
+            folder,
+            record,
+            progress=partial(progress, quiet=quiet),
+            seed=seed,
+            resume=folder.resumed,
+        )
     folder.write(record)
     write_report(record, folder.report_path)
     if json_:
