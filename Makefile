@@ -7,7 +7,7 @@ PIP_FLAGS ?= -q
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test test-slow check docs links links-outside tutorials bench train-demo clean
+.PHONY: help setup demo test test-slow nightly check docs links links-outside tutorials bench train-demo clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test: $(VENV)/.dev  ## run the tests (under 10 minutes on 2 cores)
 
 test-slow: $(VENV)/.dev  ## run the long tests too
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not gpu' $(PYTEST_FLAGS)
+
+nightly: $(VENV)/.dev  ## what takes hours: a hundred kills, 10,000 hostile files per parser, clusters
+	$(BIN)/python -m pytest -q -m '(slow or distributed) and not gpu' --durations=30 $(PYTEST_FLAGS)
 
 check: $(VENV)/.dev  ## lint, types, layering, docs and their links
 	$(BIN)/ruff check .

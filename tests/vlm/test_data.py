@@ -293,3 +293,24 @@ def test_what_prepare_refuses():
 )
 def test_is_correct(said, answer, right):
     assert is_correct(said, answer) is right
+
+
+def test_a_damaged_page_of_a_parquet_file_is_one_sentence(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist([{"question": "is it red?" * 50}] * 9), path)
+    data = bytearray(path.read_bytes())
+    data[10:60] = bytes(50)
+    path.write_bytes(data)
+    with pytest.raises(VLMError, match="is not a readable parquet file"):
+        list(read_rows(path))
+
+
+def test_a_line_that_does_not_end_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("vlm._readers._MAX_LINE", 100)
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "short"}\n{"question": "' + "long " * 50 + '"}\n')
+    with pytest.raises(VLMError, match=r"rows\.jsonl has a line of more than 100 bytes"):
+        list(read_rows(path))

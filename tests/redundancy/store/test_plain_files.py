@@ -317,3 +317,13 @@ def test_any_arrays_survive_saving(tmp_path_factory, x):
     for layer in (0, 5):
         np.testing.assert_array_equal(saved.states(layer), memory.states(layer))
         assert saved.states(layer).dtype == x.dtype
+
+
+def test_a_header_that_ends_in_the_middle_of_a_statement(tmp_path):
+    path = tmp_path / "acts.npy"
+    np.save(path, np.zeros((2, 3, 4)))
+    path.write_bytes(
+        path.read_bytes().replace(b"'fortran_order': False", b"'fortran_order': (((((", 1)
+    )
+    with pytest.raises(InputError, match="no readable NumPy header"):
+        open_source(path)
