@@ -46,8 +46,8 @@ class Cell:
         High: expected to harm. Standard errors are 0 where unknown.
     loss : ndarray of float64, shape (L,)
         Mean over images.
-    by_image : ndarray of float64, shape (images, L), or None
-        The loss image by image; None where only means are known.
+    resampled : ndarray of float64, shape (draws, L), or None
+        The mean loss over resampled images; None where only means are known.
     cluster : str
         Models that share something (their seed) share a cluster.
     verdicts : sequence of str or None
@@ -61,14 +61,14 @@ class Cell:
         *,
         cluster: str,
         se: Floats | None = None,
-        by_image: Floats | None = None,
+        resampled: Floats | None = None,
         verdicts: Sequence[str | None] = (),
     ) -> None:
         known = ~(np.isnan(reading) | np.isnan(loss))
         self.cluster, self.every_loss, self.verdicts = cluster, loss, list(verdicts)
         self.reading, self.loss = reading[known], loss[known]
         self.se = np.zeros(int(known.sum())) if se is None else se[known]
-        self.by_image = None if by_image is None else by_image[:, known]
+        self.resampled = None if resampled is None else resampled[:, known]
         self.depth = np.flatnonzero(known).astype(float)
 
 
@@ -118,11 +118,13 @@ def analyse(
     for target in TARGETS:
         for kind in KINDS:
             family = []
+            # Once for all measures: resampling takes longer than all that uses it.
+            lost = [_loss(study, target, kind, draws, seed) for study in studies]
             for measure in readings:
                 cells = [
                     cell
-                    for study in studies
-                    if (cell := _cell(study, measure, target, kind, seed)) is not None
+                    for study, loss in zip(studies, lost, strict=True)
+                    if loss is not None and (cell := _cell(study, measure, *loss, seed)) is not None
                 ]
                 if cells:
                     family.append(
@@ -278,15 +280,13 @@ def _images_interval(
 ) -> tuple[float, float] | None:
     """Percentiles over resampled images and readings drawn from their intervals, models fixed."""
     known = [c for c, r in zip(cells, rho, strict=True) if not math.isnan(r)]
-    if not known or any(c.by_image is None for c in known):
+    if not known or any(c.resampled is None for c in known):
         return None
     rng = np.random.default_rng([seed, 7])
     total = []
     for cell in known:
-        assert cell.by_image is not None
-        loss = resampled_means(cell.by_image, draws, seed)
         noise = rng.standard_normal((draws, cell.reading.size)) * cell.se
-        total.append(correlate(cell.reading + noise, loss))
+        total.append(correlate(cell.reading + noise, np.asarray(cell.resampled)))
     with np.errstate(invalid="ignore"):
         means = np.nanmean(np.array(total), axis=0)
     return _percentiles(means, level)
@@ -314,27 +314,36 @@ def _percentiles(values: Floats, level: float) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _cell(study: StudyRecord, measure: str, target: str, kind: str, seed: int) -> Cell | None:
+def _loss(
+    study: StudyRecord, target: str, kind: str, draws: int, seed: int
+) -> tuple[Floats, Floats] | None:
+    """Mean loss by layer, and the same over resampled images; None if no image has all layers."""
     table = np.array(study.losses[target][kind], dtype=float)
-    known = ~np.isnan(table).any(axis=1)
-    table = table[known]
+    table = table[~np.isnan(table).any(axis=1)]
     if not len(table):
         return None
+    return table.mean(axis=0), resampled_means(table, draws, seed)
+
+
+def _cell(
+    study: StudyRecord, measure: str, loss: Floats, resampled: Floats, seed: int
+) -> Cell | None:
+    cluster = cluster_of(study)
     if measure == SHUFFLED:
         order = np.random.default_rng([seed, study.seed, study.n_layers, *study.name.encode()])
         reading = order.permutation(study.n_layers).astype(float)
-        return Cell(reading, table.mean(axis=0), by_image=table, cluster=cluster_of(study))
+        return Cell(reading, loss, resampled=resampled, cluster=cluster)
     curve = study.readings.get(measure)
     if curve is None:
         return None
     sign = 1.0 if curve.harm_when == "high" else -1.0
     return Cell(
         sign * np.array(curve.values, dtype=float),
-        table.mean(axis=0),
+        loss,
         se=np.nan_to_num(np.array(curve.se, dtype=float)),
-        by_image=table,
+        resampled=resampled,
         verdicts=curve.verdicts,
-        cluster=cluster_of(study),
+        cluster=cluster,
     )
 
 
