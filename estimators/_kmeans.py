@@ -31,7 +31,9 @@ def kmeans(x: FloatArray, k: int, *, seed: int, iterations: int = 25) -> npt.NDA
     centre = x.mean(axis=0, dtype=np.float64)
     moved = x - centre
     scale = float(np.abs(moved).max()) or 1.0
-    moved32 = np.ascontiguousarray(moved / scale, dtype=np.float32)
+    moved /= scale
+    moved32 = np.ascontiguousarray(moved, dtype=np.float32)
+    del moved  # as large as everything else here together
     if k < 1024 and len(np.unique(moved32[: 4 * k + 4096], axis=0)) < k:
         distinct = len(np.unique(moved32, axis=0))
         if distinct < k:

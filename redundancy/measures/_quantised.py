@@ -19,7 +19,7 @@ from redundancy.summary import check_finite
 
 __all__ = ["Coded", "Tokens", "encode", "fitting_bytes", "tokens_of"]
 
-_FITTED = 48
+_FITTED = 40
 """Tokens per state that the quantiser is fitted on: more make k-means slow, not better."""
 
 
@@ -29,7 +29,7 @@ _LARGEST = 256
 
 def fitting_bytes(n: int, d: int) -> int:
     """Bytes that `encode` takes: what k-means is fitted on, a few times over, and the codes."""
-    return 36 * min(2 * n, _FITTED * _LARGEST) * d + 2**28 + 200 * n
+    return 24 * min(2 * n, _FITTED * _LARGEST) * d + 2**28 + 200 * n
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def measure(
     .. math:: H(Q_l \mid Q_{l-1}), \qquad Q_j = q(X_j / |X_j|)
 
     The quantiser q is fitted on two fifths of the groups, on the directions of both layers
-    together (at most 48 tokens per state); the entropies are of the others, with a bias correction
+    together (at most 40 tokens per state); the entropies are of the others, with a bias correction
     (Chao, Wang and Jost by default).
 
     The unquantised quantity has no meaning to compare with a threshold: for a deterministic layer
