@@ -162,7 +162,12 @@ def _source(image: Any, where: str, home: Path) -> Path | bytes | Any:
                 "save it as a file and give its path."
             )
         file = home / image
-        if not file.is_file():
+        try:
+            there = file.is_file()
+        except OSError as error:
+            name = str(image)[:80] + ("..." if len(str(image)) > 80 else "")
+            raise VLMError(f"{where}: the image {name!r}: {error.strerror}.") from error
+        if not there:
             raise VLMError(f"{where}: there is no image file {file}.")
         return file
     if hasattr(image, "convert"):

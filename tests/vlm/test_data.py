@@ -314,3 +314,10 @@ def test_a_line_that_does_not_end_is_refused_before_it_fills_the_memory(tmp_path
     path.write_text('{"question": "short"}\n{"question": "' + "long " * 50 + '"}\n')
     with pytest.raises(VLMError, match=r"rows\.jsonl has a line of more than 100 bytes"):
         list(read_rows(path))
+
+
+def test_an_image_name_that_no_file_can_have_is_one_sentence(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "is it red?", "image": "x" * 5000}))
+    with pytest.raises(VLMError, match=r"rows\.jsonl, line 1: the image 'x+\.\.\.': File name too"):
+        list(read_rows(path))
