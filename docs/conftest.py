@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import doctest
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -39,8 +40,10 @@ def shell(example: Example) -> None:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "NO_COLOR": "1",
     }
+    # A terminal remembers what was set in an earlier block.
+    variables = example.namespace.setdefault("_variables", [])
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", example.parsed],
+        ["bash", "-euo", "pipefail", "-c", "\n".join([*variables, example.parsed])],
         env=environment,
         capture_output=True,
         text=True,
@@ -51,6 +54,7 @@ def shell(example: Example) -> None:
         raise AssertionError(
             f"exit code {done.returncode} from\n{example.parsed}\n{done.stdout}\n{done.stderr}"
         )
+    variables += re.findall(r"^[A-Z]+=.*$", example.parsed, re.M)
 
 
 def enter(namespace: dict[str, Any]) -> None:
