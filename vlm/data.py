@@ -308,9 +308,15 @@ def prepare(
         for i, row in enumerate(rows)
     ]
     images = [list(row["images"]) for row in ready]
-    if any(images) and getattr(processor, "image_processor", None) is None:
+    seen = next((row["id"] for row, found in zip(ready, images, strict=True) if found), None)
+    if seen is not None and tokenizer is processor:
         raise VLMError(
-            f"row {ready[0]['id']!r} has images, but {type(processor).__name__} has no image "
+            f"row {seen!r} has images, and a text-only model takes none; leave them out, "
+            "or take a vision-language model and its processor."
+        )
+    if seen is not None and getattr(processor, "image_processor", None) is None:
+        raise VLMError(
+            f"row {seen!r} has images, but {type(processor).__name__} has no image "
             "processor; load the model's processor with AutoProcessor."
         )
     if len(rows) > 1 and tokenizer.pad_token is None:

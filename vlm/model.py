@@ -85,7 +85,11 @@ def language_model(model: Any) -> nn.Module:
     ``inputs_embeds``."""
     found = _bare(model).get_decoder()
     if not hasattr(found, "layers"):
-        raise unsupported(model_type(model), "its language model has no list named 'layers'")
+        raise unsupported(
+            model_type(model),
+            "its language model has no list of blocks named 'layers'",
+            text_only=is_text_only(model),
+        )
     decoder: nn.Module = found
     return decoder
 
@@ -113,6 +117,7 @@ def decoder_layers(model: Any) -> nn.ModuleList:
             model_type(model),
             f"its config speaks of {expected} decoder blocks, but its language model has no list "
             "of that many",
+            text_only=is_text_only(model),
         )
     return layers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -272,8 +273,10 @@ def test_what_prepare_refuses():
         prepare(processor, [])
     with pytest.raises(VLMError, match="'left' or 'right'"):
         prepare(processor, mixed_rows(), padding_side="both")
-    with pytest.raises(VLMError, match="no image processor"):
-        prepare(processor.tokenizer, mixed_rows()[:1])
+    with pytest.raises(VLMError, match="row 'b' has images, and a text-only model takes none"):
+        prepare(processor.tokenizer, mixed_rows()[2:0:-1])
+    with pytest.raises(VLMError, match="row 'b' has images, .* has no image processor"):
+        prepare(SimpleNamespace(tokenizer=processor.tokenizer), mixed_rows()[2:0:-1])
     processor.tokenizer.pad_token = None
     with pytest.raises(VLMError, match="no padding token"):
         prepare(processor, mixed_rows())

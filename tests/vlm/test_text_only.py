@@ -145,6 +145,14 @@ def test_an_architecture_without_a_file_is_named_with_what_to_do() -> None:
         pass
 
 
+def test_a_decoder_of_another_build_is_named_with_the_families_there_are() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    live = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=40))
+    with pytest.raises(VLMError, match=r"'gpt2' .* no list of blocks .* gemma2.*text/gpt2\.py"):
+        decoder_layers(live)
+
+
 def test_a_plan_for_text_says_what_runs() -> None:
     assert SkipPlan(N, drop_layers=(3, 4)).describe() == (
         "6 layers: layers 3 to 4 do not run (4 of 6 layers run)."
@@ -209,7 +217,7 @@ def test_passages_are_read_as_they_stand_and_questions_through_the_template(fold
     assert asked.prompt == "USER is it red ASSISTANT"
     with pytest.raises(VLMError, match="a row needs a question .* or a text; it has answer"):
         prepare(tokenizer, [{"answer": "yes"}])
-    with pytest.raises(VLMError, match="no image processor"):
+    with pytest.raises(VLMError, match="row '0' has images, and a text-only model takes none"):
         prepare(tokenizer, [{"question": "is it red", "image": picture(0)}])
 
 
