@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import shlex
@@ -24,6 +25,13 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+# What a disk or a path does to us, wherever it happens; no defect of this package.
+_SURROUNDINGS = {
+    errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES,
+    errno.EPERM, errno.EIO, errno.ELOOP, errno.ENOTDIR, errno.EISDIR,
+}  # fmt: skip
 
 
 class Failure(Exception):
@@ -59,6 +67,14 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+                name = str(error.filename or "a file")
+                short = name if len(name) <= 200 else f"{name[:100]}...{name[-50:]}"
+                say(
+                    f"error: {short!r}: {error.strerror}; check the path, its permissions and the "
+                    "room on the disk, then run the command again"
+                )
+                raise typer.Exit(2) from None
             if _is_users(error):
                 say(f"error: {' '.join(str(error).split())}")
                 raise typer.Exit(2) from None
