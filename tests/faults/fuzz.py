@@ -265,7 +265,8 @@ ARGUMENTS = [
     "--unit", "bits", "furlongs", "--engine", "dusk", "local", "--jobs", "1", "--seed", "7",
     "99999999999999999999", "--out", "run", "new", "new/deeper", "--resume", "--fresh", "--strict",
     "--json", "-q", "--help", "--memory", "1KB", "4GB", "measures", "estimators", "families",
-    "--target", "answer", "x" * 300, "acts/" * 900, "--data", "--plan", "--tokens", "all", "\ud800", "\x00", "<script>",
+    "--target", "answer", "x" * 300, "acts/" * 900,
+    "--data", "--plan", "--tokens", "all", "\ud800", "\x00", "<script>",
     "http://127.0.0.1:1/acts", "--version", "-m", "-o", "--kind", "linear", "mlp",
 ]  # fmt: skip
 
