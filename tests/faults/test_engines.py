@@ -71,7 +71,7 @@ def test_workers_killed_in_the_middle_lose_nothing(acts, alone, engine, tmp_path
     killed = []
 
     def killer():
-        for _ in range(600):
+        for _ in range(4000):  # Ray takes its time to start
             found = sorted(tmp_path.glob("cka-*"))
             if found:
                 killed.append(int(found[0].name.rpartition("-")[2]))
