@@ -35,7 +35,7 @@ def extract(
     modalities: Sequence[str] = ("vision", "text"),
     layers: Sequence[int] | None = None,
     thresholds: Sequence[float] = DEFAULT_THRESHOLDS,
-    var: bool = True,
+    var: bool | Literal["text"] = True,
     vision_effect: bool = False,
     resume: bool = False,
     fresh: bool = False,
@@ -74,8 +74,9 @@ def extract(
         Layers 0..L whose states are kept; all by default. Sums always cover all layers.
     thresholds : sequence of float
         Cosine distances at which tokens are counted.
-    var : bool
-        Measure the attention on vision tokens of the query that predicts the answer.
+    var : bool or "text"
+        Measure the attention on vision tokens of the query that predicts the answer; with
+        ``"text"`` also its mean over all text tokens after vision (``var_text_per_head``).
     vision_effect : bool
         Also run every block without vision tokens and keep delta_l.
     resume, fresh : bool
