@@ -89,12 +89,17 @@ def make_store(folder: Path, layers: int, width: int, tokens: int, distinct: int
 
 
 class Watch(threading.Thread):
-    """Memory and processor time of this process and its children, five times a second."""
+    """Memory and time of this process and its children, five times a second.
+
+    `cpu` is seconds on a processor; `wanting` adds those spent waiting for one that others use, so
+    that a busy machine does not make workers look idle.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.resident = self.proportional = 0
         self.cpu: dict[int, float] = {}
+        self.wanting: dict[int, float] = {}
         self._stop_now = threading.Event()
 
     def run(self) -> None:
@@ -108,9 +113,9 @@ class Watch(threading.Thread):
                             resident += int(value.split()[0]) * 1024
                         elif kind == "Pss":
                             proportional += int(value.split()[0]) * 1024
-                    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                    ticks = os.sysconf("SC_CLK_TCK")
-                    self.cpu[pid] = (int(fields[11]) + int(fields[12])) / ticks
+                    run, wait, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+                    self.cpu[pid] = int(run) / 1e9
+                    self.wanting[pid] = (int(run) + int(wait)) / 1e9
                 except (OSError, ValueError):
                     continue
             self.resident = max(self.resident, resident)
@@ -255,12 +260,15 @@ def estimate(folder: Path, options: argparse.Namespace) -> None:
     watch.stop()
     later = [total for now, total in foretold if now > took / 4]
     worst = max((abs(total - took) / took for total in later), default=0.0)
-    busy = sum(watch.cpu.values()) / took / (options.jobs or len(os.sched_getaffinity(0)))
+    # The resource tracker of the pool sleeps; what is left without workers is this process.
+    workers = sum(pid != os.getpid() and used > 1 for pid, used in watch.cpu.items()) or 1
+    busy, wanting = (sum(one.values()) / took / workers for one in (watch.cpu, watch.wanting))
     print(
         f"estimate {options.measure}: {len(results)} pairs, {size / 1e9:.1f} GB of states "
         f"({options.layers} layers, width {options.width:,}, {options.tokens:,} tokens, "
         f"{options.distinct or options.tokens:,} distinct) in {took:.0f} s; processors "
-        f"{busy:.0%} busy; peak {watch.proportional / 1e9:.2f} GB (resident summed "
+        f"{busy:.0%} busy ({wanting:.0%} with waiting for a processor that others held, {workers} "
+        f"processes); peak {watch.proportional / 1e9:.2f} GB (resident summed "
         f"{watch.resident / 1e9:.2f}), limit {options.memory or 'none'}; end foretold within "
         f"{worst:.0%} after the first quarter"
     )

@@ -388,14 +388,16 @@ class Slow(Exception):
     """A case took too long."""
 
 
-def check(target: Target, data: bytes, folder: Path) -> str | None:
-    """Run one case; None, or what went wrong."""
+def check(target: Target, data: bytes, folder: Path, seconds: int = SECONDS) -> str | None:
+    """Run one case; None, or what went wrong. The limit is on processor time, ten times on time."""
 
     def too_long(*_: object) -> None:
-        raise Slow(f"no end after {SECONDS} s")
+        raise Slow(f"no end after {seconds} s")
 
     signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(SECONDS)
+    signal.signal(signal.SIGPROF, too_long)
+    signal.alarm(10 * seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         target.use(data, folder)
     except ALLOWED as error:
@@ -406,6 +408,7 @@ def check(target: Target, data: bytes, folder: Path) -> str | None:
         return "".join(traceback.format_exception(error)[-6:])
     finally:
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return None
 
 
@@ -439,7 +442,7 @@ def _child(target: Target, numbers: Sequence[int], folder: Path, report: Path) -
     work.mkdir()
     seeds = target.seeds(work)
     for one in seeds:
-        problem = check(target, one, work)
+        problem = check(target, one, work, 30 * SECONDS)  # the first pays for compiling
         if problem:
             raise AssertionError(f"valid input is refused: {problem}")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
