@@ -74,8 +74,10 @@ def write(folder: Path, rows: int, dim: int, layers: int) -> Path:
     return path
 
 
-def ours(path: Path, pairs: bool, jobs: int | None, log: Path | None) -> dict[str, Any]:
-    """Probe every layer of the store."""
+def ours(
+    path: Path, layers: list[int], pairs: bool, jobs: int | None, log: Path | None
+) -> dict[str, Any]:
+    """Probe layers of the store."""
     from redundancy.probing import LayerScore, probe_store
     from redundancy.store import open_source
 
@@ -92,9 +94,15 @@ def ours(path: Path, pairs: bool, jobs: int | None, log: Path | None) -> dict[st
                 )
 
     report = probe_store(
-        open_source(path), kinds=("ridge", "logistic"), pairs=pairs, jobs=jobs, progress=tell
+        open_source(path),
+        kinds=("ridge", "logistic"),
+        layers=layers,
+        pairs=pairs,
+        jobs=jobs,
+        progress=tell,
     )
     return {
+        "layers": layers,
         "scores": {
             kind: [s.score.value for s in report.scores if s.kind == kind] for kind in report.kinds
         },
@@ -163,6 +171,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=4096)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--pairs", action="store_true", help="functional redundancy and gains too")
+    parser.add_argument("--some", type=int, help="this many layers only, and scale to all")
     parser.add_argument("--jobs", type=int, help="layers at a time")
     parser.add_argument(
         "--peer-layers", type=int, default=2, help="layers of scikit-learn; 0: none"
@@ -187,35 +196,37 @@ def main() -> None:
         if not path.exists():
             write(folder, asked.rows, asked.dim, asked.layers)
         if not asked.only_peers:
-            found["ours"] = alone(ours, path, asked.pairs, asked.jobs, asked.log)
+            mine = np.linspace(0, asked.layers - 1, asked.some or asked.layers).astype(int).tolist()
+            found["ours"] = alone(ours, path, mine, asked.pairs, asked.jobs, asked.log)
         some = np.linspace(0, asked.layers - 1, asked.peer_layers + 2)[1:-1].astype(int).tolist()
         if some:
             found["LogisticRegression"] = alone(peer, path, some, False)
             if not asked.no_search:
                 found["LogisticRegressionCV"] = alone(peer, path, some, True)
-    _show(found, asked.layers)
+    _show(found)
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def _show(found: dict[str, Any], layers: int) -> None:
+def _show(found: dict[str, Any]) -> None:
     print(f"{'':24} {'layers':>6} {'s':>8} {'cpu s':>8} {'cpu s, all':>11} {'GiB':>6}  accuracy")
     for name in ("ours", "LogisticRegression", "LogisticRegressionCV"):
         if name not in found:
             continue
         one = found[name]
-        fitted = one.get("layers", list(range(layers)))
-        scores = one["scores"]
+        fitted = one["layers"]
         if name == "ours":
-            at = sorted({0, layers // 3, 2 * layers // 3, layers - 1})
+            at = sorted({0, len(fitted) // 3, 2 * len(fitted) // 3, len(fitted) - 1})
             text = "; ".join(
-                f"{kind} " + ", ".join(f"{i}: {v[i]:.3f}" for i in at) for kind, v in scores.items()
+                f"{kind} " + ", ".join(f"{fitted[i]}: {v[i]:.3f}" for i in at)
+                for kind, v in one["scores"].items()
             )
         else:
             text = ", ".join(
-                f"{i}: {v:.3f} (C={c:g})" for i, v, c in zip(fitted, scores, one["C"], strict=True)
+                f"{i}: {v:.3f} (C={c:g})"
+                for i, v, c in zip(fitted, one["scores"], one["C"], strict=True)
             )
-        whole = one["processor_s"] * layers / len(fitted)
+        whole = one["processor_s"] * found["layers"] / len(fitted)
         print(
             f"{name:24} {len(fitted):6} {one['seconds']:8.0f} {one['processor_s']:8.0f} "
             f"{whole:11.0f} {one['peak_gib']:6.2f}  {text}"

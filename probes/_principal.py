@@ -145,6 +145,11 @@ def standardised(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return centred, scaled copies of states, and the centre and scale.
 
     The scale of a constant coordinate is 1. Wide arrays are float32.
+
+    Raises
+    ------
+    InputError
+        If squares overflow.
     """
     n, d = x.shape
     mean, square = np.zeros(d), np.zeros(d)
@@ -153,7 +158,12 @@ def standardised(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         mean += np.asarray(x[i : i + step], dtype=np.float64).sum(0)
     mean /= n
     for i in range(0, n, step):
-        square += ((np.asarray(x[i : i + step], dtype=np.float64) - mean) ** 2).sum(0)
+        with np.errstate(over="ignore"):  # said below
+            square += ((np.asarray(x[i : i + step], dtype=np.float64) - mean) ** 2).sum(0)
+    if not bool(np.isfinite(square).all()):
+        raise InputError(
+            "states are so large that their squares are not finite; divide them by a constant"
+        )
     scale = np.sqrt(square / n)
     # Rounding of a constant is not a spread.
     scale[scale <= 1e-7 * np.abs(mean)] = 1.0

@@ -81,8 +81,8 @@ def read_target(target: Any, n: int | None = None, *, name: str = "target") -> T
     classes, codes = np.unique(out, return_inverse=True)
     if len(classes) < 2:
         raise InputError(
-            f"{name} has one class, {classes[0]!r}, so there is nothing to predict; give samples "
-            "of at least two"
+            f"{name} has one class, {classes[0].item()!r}, so there is nothing to predict; give "
+            "samples of at least two"
         )
     z = np.zeros((len(codes), len(classes)))
     z[np.arange(len(codes)), codes] = 1.0

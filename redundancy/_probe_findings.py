@@ -4,11 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from estimators import Diagnostic, Estimate
+from estimators._arrays import IntArray
 from probes._target import Target
 from redundancy._probe_report import LayerScore
 
-__all__ = ["findings"]
+__all__ = ["findings", "rare_classes"]
+
+
+def rare_classes(target: Target, fold_of: IntArray, folds: int) -> tuple[Diagnostic, ...]:
+    """Say which classes are absent from a fold: some probes have not seen them."""
+    if target.codes is None or target.classes is None:
+        return ()
+    rare = [
+        str(name)
+        for code, name in enumerate(target.classes)
+        if len(np.unique(fold_of[target.codes == code])) < folds
+    ]
+    if not rare:
+        return ()
+    shown = ", ".join(rare[:5]) + (f" and {len(rare) - 5} more" if len(rare) > 5 else "")
+    return (
+        Diagnostic(
+            code="rare-class",
+            severity="warning",
+            message=f"class {shown} does not occur in every fold, so some probes have not seen it "
+            "or are not tested on it; merge or leave out rare classes",
+        ),
+    )
 
 
 def findings(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from estimators import InputError
 from estimators._arrays import FloatArray
 from probes._base import states
-from redundancy._probe_findings import findings
+from redundancy._probe_findings import findings, rare_classes
 from redundancy._probe_layer import Layer
 from redundancy._probe_plan import plan_probes
 from redundancy._probe_report import (
@@ -178,7 +178,10 @@ def probe_store(
             "trivial_cap": z.tr_cov,
             "shuffled": plan.scheme,
         },
-        diagnostics=findings(scores, run.planted.scores if run.planted else {}, z),
+        diagnostics=(
+            *rare_classes(z, job.fold_of, folds),
+            *findings(scores, run.planted.scores if run.planted else {}, z),
+        ),
     )
 
 

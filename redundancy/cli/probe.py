@@ -248,6 +248,10 @@ def _lines(report: Any) -> Any:
     )
     for name, e in report.planted.items():
         yield Text(f"control, target written into the states ({name}): {number(e.value, 3)}")
-    found = [*report.diagnostics, *(d for s in report.scores for d in s.score.diagnostics)]
+    found = [
+        *report.diagnostics,
+        *(d for s in report.scores for d in s.score.diagnostics),
+        *(d for p in report.pairs for d in p.reading.estimate.diagnostics),
+    ]
     for text in dict.fromkeys(d.message for d in found if d.severity != "info"):
         yield Text(f"note: {text}")

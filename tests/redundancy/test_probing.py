@@ -191,3 +191,40 @@ def test_bad_input_gets_one_sentence(options, sentence):
     made = store(target=None) if "target" in options else store()
     with pytest.raises(InputError, match=sentence):
         probe_store(made, **options)
+
+
+def test_a_class_that_misses_a_fold_is_said():
+    rng = np.random.default_rng(0)
+    z = np.arange(60) % 2
+    z[7] = 2
+    found = probe_store(ActivationStore.from_arrays({0: rng.normal(size=(60, 3))}, target=z))
+    assert [d.code for d in found.diagnostics] == ["rare-class"]
+    assert "class 2 " in found.diagnostics[0].message
+
+
+def test_a_layer_that_cannot_be_read_fails_alone():
+    rng = np.random.default_rng(0)
+    z = np.arange(80) % 2
+    arrays = {i: rng.normal(size=(80, 3)) for i in range(3)}
+    made = ActivationStore.from_arrays(arrays, target=z)
+    arrays[1][4, 1] = np.nan  # after the store was checked, as in a file that was damaged
+    made._sound.clear()
+    found = probe_store(made)
+    assert found.of(1, "linear").score.value is None
+    assert "1 NaN" in found.of(1, "linear").score.diagnostics[0].message
+    assert [p.reading.estimate.value is None for p in found.pairs] == [True, True]
+    assert all("NaN" in p.reading.estimate.diagnostics[0].message for p in found.pairs)
+    assert found.of(2, "linear").score.value is not None
+
+
+def test_tokens_of_one_sample_with_different_targets_are_not_pooled():
+    made = store(target=np.arange(N_IMAGES * TOKENS) % 2)
+    with pytest.raises(InputError, match="pool='token'"):
+        probe_store(made)
+
+
+def test_the_number_of_threads_does_not_matter():
+    one, two = (probe_store(store(), controls=False, jobs=jobs).to_dict() for jobs in (1, 2))
+    assert one == two
+    with pytest.raises(InputError, match="jobs"):
+        probe_store(store(), jobs=0)

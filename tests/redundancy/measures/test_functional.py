@@ -376,3 +376,10 @@ def test_the_kind_of_probe_is_checked():
     pair = agreeing_pair(60, 10, 0)
     with pytest.raises(InputError, match="'linear' or 'mlp'"):
         functional.measure(pair, kind="forest")
+
+
+def test_states_too_large_to_be_squared_are_said():
+    pair = agreeing_pair(60, 10, 0, f=0.5)
+    large = LayerPair(0, 1, pair.x_lower, pair.x_upper * 1e200, target=pair.target)
+    with pytest.raises(InputError, match="divide them by a constant"):
+        functional.measure(large)
