@@ -62,6 +62,19 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert kept.tolist() == (~idle[:3]).tolist()
 
 
+def test_the_example_of_chosen_rows_runs(tmp_path: Path) -> None:
+    model, processor = load(save_tiny_llava(tmp_path))
+    row = {"question": "is it red ?", "images": [picture(number) for number in range(4)]}
+    inputs, _ = prepare(processor, [row])
+    page = (Path(__file__).parents[2] / "docs" / "capture.md").read_text()
+    [block] = [b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "attention_rows" in b]
+    vision = vision_mask(model, inputs["input_ids"])
+    names: dict[str, Any] = {"model": model, "inputs": inputs, "vision": vision, "torch": torch}
+    exec(block, names)
+    assert names["mass"].shape == (1, 4, 4, 2)
+    assert ((names["mass"] > 0) & (names["mass"] < 1)).all()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tiny")
