@@ -185,7 +185,7 @@ def _against(results: Results, record: RunRecord) -> dict[str, Any] | None:
             "table below holds the same.",
             "Each mark is one plan of the sweeps above, judged by the worst verdict among the "
             "layers it skips. A measure that is worth something has its circles on the left.",
-            width=6.0,
+            width=4.8,
             height=1.3 + 0.32 * len(keys),
         ),
         "head": ["plan", "answers changed (95% CI)", "accuracy", "change of accuracy",
@@ -220,8 +220,8 @@ def _implications(results: Results) -> dict[str, Any] | None:
             "below holds the same.",
             "Under each notion: for how many pairs it was found. The arrows are those of Figure 1, "
             "corrected.",
-            width=5.4,
-            height=4.6,
+            width=4.8,
+            height=4.4,
         ),
         "rows": [
             (f"{a.source} → {'safe to skip' if a.target == 'skip' else a.target}", STATES[a.state])
