@@ -27,7 +27,7 @@ from redundancy._remote import AnyPath
 
 __all__ = ["Digests", "LazyArray", "TensorFile", "TensorInfo", "write_tensors"]
 
-_MAX_HEADER = 100_000_000  # as the safetensors library
+_MAX_HEADER = 2**24  # a hundred thousand arrays; the library takes six times as much
 _CHUNK = 2**23
 _MAPPED = 2**20  # mapping a smaller array costs more than copying it
 _DTYPES: dict[str, np.dtype[Any]] = {

@@ -18,7 +18,7 @@ def _check(target, numbers):
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_some(target):
-    _check(target, range(30 if target.name in ("cli", "record") else 150))
+    _check(target, range(8 if target.name in ("cli", "record") else 60))
 
 
 @pytest.mark.slow

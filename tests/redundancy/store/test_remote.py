@@ -22,7 +22,7 @@ fsspec = pytest.importorskip("fsspec")
 @pytest.fixture(scope="module")
 def acts(tmp_path_factory, sample, create):
     path = tmp_path_factory.mktemp("remote") / "acts"
-    with create(path).writer(max_samples=3) as writer:
+    with create(path).writer(max_samples=4) as writer:
         for number in range(12):
             writer.add(sample(number))
     return path
@@ -155,7 +155,7 @@ def test_damage_and_absence_are_named_with_their_url(in_memory):
     assert {one["status"] for one in check_source(in_memory)} == {"problem"}
     with pytest.raises(InputError, match=r"memory://shared/acts/r0-.* is missing"):
         ActivationStore.open(in_memory)
-    assert ActivationStore.open(in_memory, skip_damaged=True).n_samples == 6
+    assert ActivationStore.open(in_memory, skip_damaged=True).n_samples == 4
 
 
 def test_remote_stores_are_only_read(in_memory):
