@@ -1,6 +1,6 @@
 """Time and error of our k-NN estimators beside every installed peer, on the same data, in one run.
 
-    python benchmarks/estimators.py [--quick] [--json FILE]
+    python benchmarks/estimators.py [--quick] [--only 10000x64 ...] [--json FILE [--merge]]
 
 Calls are interleaved, so that a busy machine slows all alike, and the fastest of the repeats
 counts; what takes longer than 5 s is timed once. CPU seconds, all threads together, stand beside
@@ -42,8 +42,10 @@ CASES = [
     (10_000, 64),
     (5_000, 256),
 ]
+LARGEST = (1_000_000, 1)  # ours alone
+ENTROPY = (10_000, 64)
 # A peer is called on a case only if n * n * d stays below its limit: above, it takes minutes.
-LIMITS = {"npeet_plus": 7e9, "scikit-learn": 1e20, "ennemi": 1e20, "infomeasure": 1e9}
+LIMITS = {"npeet_plus": 2e10, "scikit-learn": 1e20, "ennemi": 1e20, "infomeasure": 2e9}
 
 
 def pair(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -121,8 +123,8 @@ def measure(n: int, d: int, repeats: int) -> list[dict[str, Any]]:
         name = f"ours ({probe.params['metric']})"
         norms[name] = probe.params["metric"]
         calls[name] = lambda metric=metric: ksg_mi(x, y, metric=metric, ci=None).value
-    for name, peer in peers(d).items():
-        if n * n * d <= LIMITS.get(name, 1e20) or d == 1:
+    for name, peer in peers(d).items() if (n, d) != LARGEST else ():
+        if n * n * d <= LIMITS.get(name, 1e20):
             norms[name] = "chebyshev"
             calls[name] = lambda peer=peer: peer(x, y)
     if d > 3:
@@ -190,11 +192,46 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def ratios(rows: list[dict[str, Any]]) -> str:
+    """Our default beside npeet_plus, the best other peer and the floor, as ratios: Markdown."""
+    lines = [
+        "| n | d a side | npeet_plus / ours, wall | CPU | best other peer | / ours, wall | CPU | "
+        "ours / floor, wall | CPU |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for n, d in dict.fromkeys((r["n"], r["d"]) for r in rows if r["quantity"] != "entropy"):
+        here = {
+            r["method"]: r
+            for r in rows
+            if (r["n"], r["d"]) == (n, d) and r["quantity"] != "entropy"
+        }
+        ours = next(r for name, r in here.items() if name.startswith("ours"))
+        others = {
+            name: r
+            for name, r in here.items()
+            if not name.startswith(("ours", "(")) and name != "npeet_plus"
+        }
+        cells = over(here.get("npeet_plus"), ours)
+        best = min(others, key=lambda name: others[name]["seconds"], default=None)
+        cells += [best or "", *over(others.get(best), ours)]
+        cells += over(ours, next((r for name, r in here.items() if name.startswith("(")), None))
+        lines.append(f"| {n:,} | {d} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def over(a: dict[str, Any] | None, b: dict[str, Any] | None) -> list[str]:
+    if a is None or b is None:
+        return ["", ""]
+    return [f"{a[key] / b[key]:.1f}" for key in ("seconds", "cpu_seconds")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small cases only")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", nargs="+", help="cases, e.g. 10000x64 1000000x1")
     parser.add_argument("--json", type=Path, help="write the measurements here")
+    parser.add_argument("--merge", action="store_true", help="keep other cases of the JSON file")
     options = parser.parse_args()
     x, y = pair(200, 1)
     start = time.perf_counter()
@@ -205,29 +242,24 @@ def main() -> None:
         kl_entropy(pair(200, d)[0], ci=None)
     ksg_mi(*pair(200, 12), metric="chebyshev", ci=None)
     rows: list[dict[str, Any]] = []
-    for n, d in CASES[:3] if options.quick else CASES:
-        rows += measure(n, d, options.repeats)
+    wanted = CASES[:3] if options.quick else [*CASES, LARGEST]
+    if options.only:
+        wanted = [c for c in wanted if f"{c[0]}x{c[1]}" in options.only]
+    for n, d in wanted:
+        rows += measure(n, d, 2 if (n, d) == LARGEST else options.repeats)
+        if (n, d) == ENTROPY:
+            rows += measure_entropy(n, d, options.repeats)
         print(".", end="", file=sys.stderr, flush=True)
-    if not options.quick:
-        rows += measure_entropy(10_000, 64, options.repeats)
-        big = pair(1_000_000, 1)
-        start, busy = time.perf_counter(), time.process_time()
-        value = ksg_mi(*big, ci=None).value
-        rows.append(
-            {
-                "quantity": "mutual information",
-                "n": 1_000_000,
-                "d": 1,
-                "method": "ours (chebyshev)",
-                "norm": "chebyshev",
-                "seconds": time.perf_counter() - start,
-                "cpu_seconds": time.process_time() - busy,
-                "value": value,
-                "error": None if value is None else value + math.log(1 - CORRELATION**2) / 2,
-            }
-        )
+    if options.merge and options.json and options.json.exists():
+        done = {(r["n"], r["d"]) for r in rows}
+        old = json.loads(options.json.read_text())["rows"]
+        rows = [r for r in old if (r["n"], r["d"]) not in done] + rows
+        order = [*CASES, LARGEST]
+        rows.sort(key=lambda r: order.index((r["n"], r["d"])))
     print(file=sys.stderr)
     print(table(rows))
+    print()
+    print(ratios(rows))
     print(f"\nfirst call, compilation or cache included: {first:.2f} s")
     if options.json:
         document = {
