@@ -158,6 +158,29 @@ def test_coverage(name):
     assert 0.90 <= hits / 200 <= 0.995
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("branch", "family"),
+    [
+        ("held-out CCA", lambda g: _known.noisy_embedding(g, 600, 3, 150, 0.7, 0.05)),
+        ("screened copula", lambda g: _known.sparse(g, 600, 200, 0.9, 3)),
+    ],
+)
+def test_coverage_of_the_expectation_where_directions_are_fitted(branch, family):
+    """The choice of branch is held fixed, so seeds on which another won are left out."""
+    made = []
+    for s in range(200):
+        x, y, truth = family(np.random.default_rng([17, s]))
+        e = mutual_information(x, y, seed=s)
+        if e.params["branch"] == branch:
+            made.append((e, truth))
+    assert len(made) >= 180
+    centre = np.mean([e.value for e, _ in made])
+    assert 0.90 <= np.mean([centre in e.ci for e, _ in made]) <= 0.99
+    # 0.96 and 0.90 when measured: screening misses a little of what is there.
+    assert np.mean([truth in e.ci for e, truth in made]) >= 0.85
+
+
 def test_families_are_what_they_say():
     """The truths themselves: two families have two independent derivations."""
     _, _, wide = _known.uniform_noise(np.random.default_rng(0), 10, 0.5)
