@@ -464,6 +464,10 @@ def with_atheris(target: Target, runs: int) -> None:
     """Let atheris look for cases, guided by what they reach."""
     import atheris
 
+    with atheris.instrument_imports(include=["redundancy.store", "redundancy._files", "vlm"]):
+        import vlm.data
+        import vlm.plan  # noqa: F401
+
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         work = Path(name) / "work"
         corpus = Path(name) / "corpus"
