@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -465,8 +466,8 @@ def with_atheris(target: Target, runs: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["redundancy.store", "redundancy._files", "vlm"]):
-        import vlm.data
-        import vlm.plan  # noqa: F401
+        for module in ("redundancy.store", "vlm.data", "vlm.plan"):
+            importlib.import_module(module)
 
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         work = Path(name) / "work"
