@@ -26,7 +26,7 @@ from redundancy.pairs import LayerPair
 __all__ = ["SPEC", "check_options", "measure", "measure_probed"]
 
 SPEC = MeasureSpec(
-    title="mean squared difference of what two layers predict of the target (linear probes)",
+    title="mean squared difference of what probes on two layers predict of the target",
     symbol="F",
     unit="squared units of Z",
     needs=frozenset({"states", "target"}),
