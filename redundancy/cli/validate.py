@@ -150,7 +150,15 @@ def command(
         outcomes = compare_orderings(
             studies, alpha=alpha, delta=delta, level=ci, resplits=resplits, seed=seed
         )
-    found = replace(found, orderings=outcomes)
+    notes = found.notes
+    compared = len(outcomes[0].by_model) if outcomes else 0
+    if compared < len(studies):
+        notes = [
+            *notes,
+            f"orderings of plans were compared for {compared} of {len(studies)} models: half of "
+            f"the images of the others cannot certify any plan at alpha {alpha:g}, delta {delta:g}",
+        ]
+    found = replace(found, orderings=outcomes, notes=notes)
     records.write(found, folder.path / "validation.json")
     run = replace(record.run, duration_s=round(time.perf_counter() - started, 3))
     folder.write(replace(record, status="complete", run=run))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import InputError
-from redundancy.risk import certify_sequences
+from redundancy.risk import certify_sequences, least_groups
 from redundancy.validation.analysis import cluster_interval, cluster_of
 from redundancy.validation.records import OrderingOutcome, StudyRecord
 
@@ -126,8 +126,17 @@ def compare_orderings(
     Returns
     -------
     list of OrderingOutcome
-        This package's ordering first. Empty if no study tried plans.
+        This package's ordering first. Studies with too few images for any certificate are left
+        out; empty if none is left.
     """
+    # Sequences that agree could certify with fewer; those that do not must be able to as well.
+    studies = [
+        study
+        for study in studies
+        if study.orderings
+        and len(study.images) // 2
+        >= max(least_groups(alpha, delta / len(o.sequences)) for o in study.orderings.values())
+    ]
     names = list(dict.fromkeys(key for study in studies for key in study.orderings))
     names.sort(key=lambda name: name != OURS)
     outcomes: dict[str, dict[str, Split]] = {name: {} for name in names}

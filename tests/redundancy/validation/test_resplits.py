@@ -121,6 +121,13 @@ def test_certificates_hold_where_the_risk_is_just_above_alpha():
     assert certified / 300 <= 0.1 + 3 * np.sqrt(0.09 / 300)
 
 
+def test_studies_with_too_few_images_are_left_out_of_the_comparison():
+    few, enough = make_study(0, n_images=60), make_study(1, n_images=200)
+    assert compare_orderings([few], resplits=3) == []
+    both = compare_orderings([few, enough], resplits=3)
+    assert list(both[0].by_model) == ["model 1"]
+
+
 def test_resplitting_needs_images_on_both_sides():
     with pytest.raises(InputError, match="leave none to test on"):
         resplit(np.zeros((1, 9)), [0.5], [[0]], alpha=0.1, delta=0.1, calibration=9)
