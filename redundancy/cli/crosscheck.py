@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _LEGEND = (
-    "a: lower layer · b: upper · c: another of the store · information and entropy in nats · record: "
-    "computed again from the run's activations, with intervals, p-values and by-products"
+    "a: lower layer · b: upper · c: another of the store · information and entropy in nats · "
+    "record: computed again from the run's activations, with intervals, p-values and by-products"
 )
 _STYLES = {
     "agrees": "green",
