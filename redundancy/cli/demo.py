@@ -101,6 +101,6 @@ def _lines(record: Any, results: Any, folder: str) -> Any:
     yield Text("95% intervals by image · times are medians of alternating runs", style="dim")
     yield Text("")
     yield Text(
-        f"→ {folder}/report.html  record.json  plan.json  acts/     "
-        f"{duration(record.run.duration_s)}"
+        f"→ open {folder}/report.html in a browser; beside it are record.json, plan.json and acts/"
+        f"     {duration(record.run.duration_s)}"
     )
