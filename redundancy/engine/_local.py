@@ -7,12 +7,17 @@ nothing else down; the rest goes on at full width.
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 from redundancy.engine._task import DIED_TWICE, Answer, Outcome, Task, call
 
 __all__ = ["on_loky"]
+
+_watched: list[int] = []
 
 
 def on_loky(
@@ -56,7 +61,10 @@ def _batch(
         # Tasks take seconds: in batches, one would wait for another while a worker is idle.
         finished = joblib.Parallel(
             return_as="generator_unordered", batch_size=1, pre_dispatch="1.5*n_jobs"
-        )(joblib.delayed(call)(function, index, task) for index, task in handed_out())
+        )(
+            joblib.delayed(_call_beside)(os.getpid(), function, index, task)
+            for index, task in handed_out()
+        )
         try:
             for index, answer, error in finished:
                 if error is not None:
@@ -68,6 +76,23 @@ def _batch(
                 # joblib warns of tasks that are given up here, which is what we want.
                 warnings.simplefilter("ignore", UserWarning)
                 finished.close()
+
+
+def _call_beside(
+    driver: int, function: Callable[[Task], Answer], index: int, task: Task
+) -> tuple[int, Answer | None, Exception | None]:
+    """Run one task in a worker that ends when the process which wants the answer is gone."""
+    if not _watched:
+        _watched.append(driver)
+        threading.Thread(target=_watch, args=(driver,), daemon=True).start()
+    return call(function, index, task)
+
+
+def _watch(driver: int) -> None:
+    # A killed process can't stop its workers, and loky's own wait five minutes for more work.
+    while os.getppid() == driver:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _stop_pool() -> None:
