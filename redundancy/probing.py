@@ -117,6 +117,7 @@ def probe_store(
 
     Examples
     --------
+    >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> z = rng.integers(0, 2, size=200)
     >>> x = rng.normal(size=(200, 6)); y = x.copy(); y[:, 0] += 4 * z
