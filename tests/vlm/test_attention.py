@@ -64,7 +64,7 @@ def test_last_token_equals_eager(folder, processor, side, which):
     last = [int(np.flatnonzero(row)[-1]) for row in real.numpy()]
     expected = eager_mass(folder, inputs)
     for row, place in enumerate(last):
-        torch.testing.assert_close(found[row, ..., 0], expected[row, ..., place], rtol=0, atol=2e-6)
+        torch.testing.assert_close(found[row, ..., 0], expected[row, ..., place], rtol=0, atol=5e-6)
     assert found[0].std() > 0.01  # the heads do differ
 
 
@@ -83,7 +83,7 @@ def test_chosen_rows_equal_eager_and_empty_places_are_nan(folder, processor):
                 assert found[row, ..., i].isnan().all()
             else:
                 torch.testing.assert_close(
-                    found[row, ..., i], expected[row, ..., place], rtol=0, atol=2e-6
+                    found[row, ..., i], expected[row, ..., place], rtol=0, atol=5e-6
                 )
 
 
