@@ -23,7 +23,16 @@ from estimators._neighbours import scale_exponent
 from estimators._resample import block_jackknife, few_groups, half_sampling
 from estimators._types import Diagnostic, Estimate, Interval
 
-__all__ = ["Prepared", "assemble", "duplicates", "interval_for", "prepare", "saturation"]
+__all__ = [
+    "Prepared",
+    "assemble",
+    "duplicates",
+    "interval_for",
+    "prepare",
+    "repeats",
+    "saturation",
+    "ties",
+]
 
 Float = npt.NDArray[np.float64]
 
@@ -143,6 +152,38 @@ def duplicates(distances: Float, n: int, remedy: str) -> tuple[Diagnostic, ...]:
             ),
         )
     return ()
+
+
+def repeats(a: npt.NDArray[Any]) -> int:
+    """Count the samples that repeat another one exactly; O(n log n) for any number of columns."""
+    if len(a) == len(np.unique(a[:, 0])):
+        return 0
+    # One random projection finds equal rows without sorting thousands of columns.
+    w = np.random.default_rng(0).standard_normal(a.shape[1])
+    return len(a) - len(np.unique(a.astype(np.float64) @ w))
+
+
+def ties(arrays: dict[str, FloatArray]) -> tuple[Diagnostic, ...]:
+    """Report sides whose values repeat, as rounded ones do.
+
+    Counts with strict inequalities leave out every sample exactly at the k-th distance, so ties
+    in one side alone bias the information upwards though no sample has a copy.
+    """
+    out = []
+    for name, a in arrays.items():
+        n = len(a)
+        found = repeats(a)
+        if found > 0.01 * n:
+            out.append(
+                Diagnostic(
+                    code="ties",
+                    severity="error" if found > 0.5 * n else "warning",
+                    message=f"{found} of {n} samples of {name} repeat others exactly, as rounded "
+                    "values do, which makes the information look larger; break ties openly with "
+                    "jitter=1e-8, or quantise both sides and count",
+                )
+            )
+    return tuple(out)
 
 
 def saturation(value: float, n: int, k: int, dimension: int) -> tuple[Diagnostic, ...]:

@@ -12,7 +12,7 @@ from scipy.special import digamma
 
 from estimators._arrays import FloatArray, check_k, check_lengths, check_varies, matrix
 from estimators._errors import InputError
-from estimators._knn import assemble, duplicates, interval_for, prepare, saturation
+from estimators._knn import assemble, duplicates, interval_for, prepare, saturation, ties
 from estimators._neighbours import Job, Metric, count_within, resolve_metric, search, search_many
 from estimators._types import Estimate
 
@@ -150,7 +150,11 @@ def ksg_mi(
         f"KSG {variant}, k = {p.k}, {norm} within each side",
         interval=interval_for(p, statistic, value),
         params={"variant": variant, "metric": norm, "dimension": p.dimension, "jitter": jitter},
-        found=(*duplicates(distances, p.n, _REMEDY), *saturation(value, p.n, p.k, p.dimension)),
+        found=(
+            *duplicates(distances, p.n, _REMEDY),
+            *ties(p.arrays),
+            *saturation(value, p.n, p.k, p.dimension),
+        ),
     )
 
 
@@ -220,7 +224,11 @@ def ksg_cmi(
         f"Frenzel-Pompe, k = {p.k}, {norm} within each side",
         interval=interval_for(p, lambda rows: compute([s[rows] for s in spaces])[0], value),
         params={"metric": norm, "dimension": p.dimension, "jitter": jitter},
-        found=(*duplicates(distances, p.n, _REMEDY), *saturation(value, p.n, p.k, p.dimension)),
+        found=(
+            *duplicates(distances, p.n, _REMEDY),
+            *ties(p.arrays),
+            *saturation(value, p.n, p.k, p.dimension),
+        ),
     )
 
 
@@ -290,6 +298,7 @@ def ksg_chain(
                 params={"k": k, "variant": 1, "metric": norm, "dimension": widths[i]},
                 diagnostics=(
                     *duplicates(found.distances, n, _REMEDY),
+                    *ties({"x": spaces[i], "y": spaces[i + 1]}),
                     *saturation(value, n, k, widths[i]),
                 ),
             )

@@ -24,6 +24,7 @@ from estimators._arrays import (
     group_codes,
     matrix,
 )
+from estimators._knn import repeats
 from estimators._linear import canonical_correlations, whitened
 from estimators._resample import block_jackknife, blocks, few_groups, t_interval
 from estimators._route import CANDIDATES, NEIGHBOUR_BRANCHES, Candidate, K
@@ -249,15 +250,13 @@ def _copies(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[Diagnostic, ...]:
     n = len(a)
     out = []
     for name, v in (("x", a), ("y", b)):
-        # One random projection finds equal rows without sorting thousands of columns.
-        w = np.random.default_rng(0).standard_normal(v.shape[1])
-        repeats = n - len(np.unique(v.astype(np.float64) @ w))
-        if repeats > 0.01 * n:
+        found = repeats(v)
+        if found > 0.01 * n:
             out.append(
                 Diagnostic(
                     code="duplicates",
-                    severity="error" if repeats > 0.1 * n else "warning",
-                    message=f"{repeats} of {n} samples of {name} repeat others exactly, which a "
+                    severity="error" if found > 0.1 * n else "warning",
+                    message=f"{found} of {n} samples of {name} repeat others exactly, which a "
                     "continuous variable never does; remove the copies, or use mixed_mi if "
                     "values are meant to repeat",
                 )

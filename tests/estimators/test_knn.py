@@ -336,3 +336,19 @@ def test_coverage_of_the_expectation_in_five_dimensions():
     made = [ksg_mi(*pair(400, 5, seed=s), seed=s) for s in range(200)]
     centre = np.mean([e.value for e in made])
     assert 0.90 <= np.mean([centre in e.ci for e in made]) <= 1.0
+
+
+def test_ties_in_one_side_are_reported_and_jitter_mends_them():
+    x, y = (v[:, 0] for v in pair(4000, 1))
+    truth = -0.5 * math.log(1 - 0.36)
+    rounded = ksg_mi(x.round(1), y, ci=None)
+    assert rounded.value > truth + 0.04  # strict counts lose what lies exactly at the distance
+    assert severities(rounded) == {"ties": "error"}
+    assert "jitter" in rounded.diagnostics[0].message
+    mended = ksg_mi(x.round(1), y, jitter=1e-8, ci=None)
+    assert mended.value == pytest.approx(truth, abs=0.02)
+    assert not codes(mended)
+    assert severities(ksg_mi(x.round(3), y, ci=None)) == {"ties": "warning"}
+    assert codes(ksg_cmi(x.round(1), y, y + x, ci=None)) == {"ties"}
+    assert "ties" in codes(ksg_chain([x.round(1), y])[0])
+    assert not codes(ksg_chain([x, y])[0])
