@@ -58,6 +58,7 @@ _HOME: dict[str, str] = {
     "quantise": "estimators.quantise",
     "Quantiser": "estimators.quantise",
     "broja_pid": "estimators.broja",
+    "broja_pid_many": "estimators.broja",
     "PID": "estimators.broja",
     "verify_certificate": "estimators.broja",
     "permutation_test": "estimators.independence",
@@ -82,7 +83,7 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from estimators import Diagnostic, Estimate, InputError, Interval
-    from estimators.broja import PID, broja_pid, verify_certificate
+    from estimators.broja import PID, broja_pid, broja_pid_many, verify_certificate
     from estimators.cka import cka
     from estimators.discrete import conditional_entropy, discrete_entropy, discrete_mi
     from estimators.gaussian import copula_mi, gaussian_mi
