@@ -86,7 +86,8 @@ def readings(store: ActivationStore, *, ci: float | None = 0.95, seed: int = 0) 
     if "vision" not in store.modalities:
         raise InputError(
             "this source holds no vision tokens, so there are no vision tokens to skip; extract "
-            "with --modality vision"
+            "with --modality vision if the model sees images, or leave out the blocks of least "
+            "geometric distance with SkipPlan(drop_layers=...) if it reads text alone"
         )
     found = list(estimate(store, "geometric", ci=ci, seed=seed))
     found += estimate(store, "geometric", modality="vision", pairs="first", ci=ci, seed=seed)
