@@ -67,7 +67,8 @@ def test_paths_and_links_lead_somewhere():
     named += re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert named
     for path in named:
-        assert (ROOT / path).exists(), path
+        # `make docs` builds what is below _build; a fresh clone does not have it yet.
+        assert (ROOT / path.split("/_build")[0]).exists(), path
 
 
 def test_the_blocks_without_a_model(states):
