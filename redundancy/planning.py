@@ -25,9 +25,9 @@ DEFAULT_THRESHOLDS: Mapping[str, float] = {"vision_effect": 0.2, "geometric": 0.
 """Held against the upper end of each interval. They separated harmless from harmful blocks of one
 small model (hiding vision where the effect was at most 0.15 cost at most 2 points, where it was
 0.24 and more, 14 to 21; late entry across a distance of 0.016 cost 1 point, across 0.119 24
-points): starting values, not laws. On twenty other small models 22 of 71 blocks below 0.2 cost more than
-5% of the answers when vision was hidden from them, and 72 of 114 with a distance below 0.05
-(docs/evidence.md)."""
+points): starting values, not laws. On twenty other small models 22 of 71 blocks below 0.2 cost
+more than 5% of the answers when vision was hidden from them, and 72 of 114 with a distance below
+0.05 (docs/evidence.md)."""
 
 
 def propose(

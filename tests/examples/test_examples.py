@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 
 import pytest
@@ -64,7 +63,7 @@ def test_llava_on_the_bundled_model(tmp_path, capsys):
         ["--model", "bundled", "--out", str(tmp_path), "--images", "40", "150", "20",
          "--batch-size", "50"]
     )  # fmt: skip
-    assert json.loads((tmp_path / "plan.json").read_text()) == plan.to_json()
+    assert rd.SkipPlan.load(tmp_path / "plan.json").to_json() == plan.to_json()
     out = capsys.readouterr().out
     assert "vision's effect in block 1" in out
     assert "accuracy" in out
