@@ -65,6 +65,13 @@ def test_errors_from_the_dual_cover():
     assert min(found[atom] for atom in THREE) >= 0.85
 
 
+@pytest.mark.slow
+def test_errors_from_the_dual_cover_at_their_level():
+    found = coverage(truth(), 300, 10_000, bias="none")
+    assert min(found[atom] for atom in THREE) >= 0.90
+    assert max(found[atom] for atom in THREE) <= 0.995
+
+
 def similar_layers() -> np.ndarray:
     """Y is X four times in five, and a noisy symbol otherwise: nothing unique to Y, no synergy."""
     rng = np.random.default_rng(0)

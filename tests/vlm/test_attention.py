@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tests.vlm.capturing import N_HEADS, N_LAYERS, mixed_rows, save_tiny_llava
 from vlm._errors import VLMError
@@ -56,6 +57,9 @@ def test_last_token_equals_eager(folder, processor, side, which):
     with (
         torch.inference_mode(),
         attention_rows(model, vision_of(model, inputs), attention_mask=real) as watch,
+        # The fused kernel rounds otherwise than eager attention, by a little more on some CPUs;
+        # what is compared is the watcher.
+        sdpa_kernel(SDPBackend.MATH),
     ):
         model(**inputs)
         found = watch.per_head
@@ -64,7 +68,7 @@ def test_last_token_equals_eager(folder, processor, side, which):
     last = [int(np.flatnonzero(row)[-1]) for row in real.numpy()]
     expected = eager_mass(folder, inputs)
     for row, place in enumerate(last):
-        torch.testing.assert_close(found[row, ..., 0], expected[row, ..., place], rtol=0, atol=5e-6)
+        torch.testing.assert_close(found[row, ..., 0], expected[row, ..., place], rtol=0, atol=2e-6)
     assert found[0].std() > 0.01  # the heads do differ
 
 
@@ -83,7 +87,7 @@ def test_chosen_rows_equal_eager_and_empty_places_are_nan(folder, processor):
                 assert found[row, ..., i].isnan().all()
             else:
                 torch.testing.assert_close(
-                    found[row, ..., i], expected[row, ..., place], rtol=0, atol=5e-6
+                    found[row, ..., i], expected[row, ..., place], rtol=0, atol=2e-6
                 )
 
 
