@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -164,8 +164,15 @@ def repeats(a: npt.NDArray[Any]) -> int:
     return len(a) - len(np.unique(a.astype(np.float64) @ w))
 
 
-def ties(arrays: dict[str, FloatArray]) -> tuple[Diagnostic, ...]:
-    """Report sides whose values repeat, as rounded ones do.
+def ties(
+    arrays: Mapping[str, npt.NDArray[Any]],
+    *,
+    code: str = "ties",
+    harmful: float = 0.5,
+    because: str = "as rounded values do, which makes the information look larger; break ties "
+    "openly with jitter=1e-8, or quantise both sides and count",
+) -> tuple[Diagnostic, ...]:
+    """Report sides whose values repeat: in more than 1% of samples, an error above `harmful`.
 
     Counts with strict inequalities leave out every sample exactly at the k-th distance, so ties
     in one side alone bias the information upwards though no sample has a copy.
@@ -177,11 +184,9 @@ def ties(arrays: dict[str, FloatArray]) -> tuple[Diagnostic, ...]:
         if found > 0.01 * n:
             out.append(
                 Diagnostic(
-                    code="ties",
-                    severity="error" if found > 0.5 * n else "warning",
-                    message=f"{found} of {n} samples of {name} repeat others exactly, as rounded "
-                    "values do, which makes the information look larger; break ties openly with "
-                    "jitter=1e-8, or quantise both sides and count",
+                    code=code,
+                    severity="error" if found > harmful * n else "warning",
+                    message=f"{found} of {n} samples of {name} repeat others exactly, {because}",
                 )
             )
     return tuple(out)

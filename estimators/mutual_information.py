@@ -24,7 +24,7 @@ from estimators._arrays import (
     group_codes,
     matrix,
 )
-from estimators._knn import repeats
+from estimators._knn import ties
 from estimators._linear import canonical_correlations, whitened
 from estimators._resample import block_jackknife, blocks, few_groups, t_interval
 from estimators._route import CANDIDATES, NEIGHBOUR_BRANCHES, Candidate, K
@@ -247,21 +247,13 @@ def _shares_direction(x: Side, y: Side) -> bool:
 
 
 def _copies(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[Diagnostic, ...]:
-    n = len(a)
-    out = []
-    for name, v in (("x", a), ("y", b)):
-        found = repeats(v)
-        if found > 0.01 * n:
-            out.append(
-                Diagnostic(
-                    code="duplicates",
-                    severity="error" if found > 0.1 * n else "warning",
-                    message=f"{found} of {n} samples of {name} repeat others exactly, which a "
-                    "continuous variable never does; remove the copies, or use mixed_mi if "
-                    "values are meant to repeat",
-                )
-            )
-    return tuple(out)
+    return ties(
+        {"x": a, "y": b},
+        code="duplicates",
+        harmful=0.1,
+        because="which a continuous variable never does; remove the copies, or use mixed_mi if "
+        "values are meant to repeat",
+    )
 
 
 def _doubts(
