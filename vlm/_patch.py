@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from vlm import model as live
 from vlm._errors import VLMError
-from vlm._rows import Rows, pack, packed_mask, take
+from vlm._masks import block_mask, flash, one_prompt_per_row
+from vlm._rows import Rows, pack, take
 from vlm.cache import CompactLayer, adopt
 from vlm.keep import Rule, Step
 from vlm.plan import SkipPlan
@@ -28,6 +29,7 @@ class _Pass:
 
     rows: Rows | None
     cache: Any
+    flash: bool
     vision: Tensor | None = None
     real: Tensor | None = None
     before: Tensor | None = None
@@ -72,22 +74,25 @@ class Patch:
 
     def _pass(self, given: Mapping[str, Any], cache: Any) -> _Pass:
         ids, embeds = given.get("input_ids"), given.get("inputs_embeds")
+        by_order = flash(self.model)
         if not self.hides:
-            return _Pass(None, cache)
+            return _Pass(None, cache, by_order)
         if embeds is not None and ids is None:
             vision = self._explicit(embeds)
         elif ids is not None and any(map(_is_image, given, given.values())):
             vision = live.vision_mask(self.model, ids)
         else:
             # Without an image in this call, a placeholder id is one that the model has generated.
-            return _Pass(None, cache)
+            return _Pass(None, cache, by_order)
         if not bool(vision.any()):
-            return _Pass(None, cache)
+            return _Pass(None, cache, by_order)
+        if by_order:
+            one_prompt_per_row(given)
         mask, real = given.get("attention_mask"), None
         if isinstance(mask, Tensor) and mask.ndim == 2:
             real = mask[:, -vision.shape[1] :].to(vision.device, torch.bool)
         rows = pack(~vision if real is None else ~vision & real)
-        return _Pass(rows, cache, vision, real)
+        return _Pass(rows, cache, by_order, vision, real)
 
     def _explicit(self, embeds: Tensor) -> Tensor:
         batch, tokens = embeds.shape[:2]
@@ -198,7 +203,7 @@ class Patch:
             "attention_mask",
             mask,
             group,
-            partial(_mask, mask, rows, compact, past, shape, hidden.device),
+            partial(block_mask, mask, rows, compact, past, shape, hidden.device, step.flash),
         )
         if rows is None:
             return original(hidden, **given)
@@ -229,29 +234,6 @@ def _packed(name: str, value: Any, rows: Rows, shape: tuple[int, int]) -> Any:
         # Whatever else comes token by token, e.g. the modality of each.
         return rows.gather(value)
     return value
-
-
-def _mask(
-    mask: Any,
-    rows: Rows | None,
-    compact: CompactLayer | None,
-    past: int,
-    shape: tuple[int, int],
-    device: torch.device,
-) -> Tensor | None:
-    batch, tokens = shape
-    if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 4):
-        raise VLMError(
-            f"plans need an attention mask over query and key positions; this model's blocks take "
-            f"{type(mask).__name__}. Load it with attn_implementation='sdpa' or 'eager'."
-        )
-    if rows is None:
-        queries, valid = torch.arange(tokens, device=device).expand(batch, -1), None
-    else:
-        queries, valid = rows.index, rows.valid
-    keys, valid_keys = (queries, valid) if compact is None else compact.all_positions()
-    mask = None if mask is None else mask.to(device)
-    return packed_mask(mask, queries, keys.to(device), valid, valid_keys, past)
 
 
 def _is_image(name: str, value: Any) -> bool:

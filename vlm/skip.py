@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vlm import families
 from vlm import model as live
 from vlm._errors import VLMError
+from vlm._masks import flash
 from vlm._patch import Patch
 from vlm.keep import Rule
 from vlm.plan import SkipPlan
@@ -43,8 +44,8 @@ def skipping(
     Parameters
     ----------
     model : PreTrainedModel
-        A vision-language model of a supported family, with eager or SDPA attention; or a text-only
-        model of one, for plans that drop whole layers.
+        A vision-language model of a supported family, with eager, SDPA or flash attention; or a
+        text-only model of one, for plans that drop whole layers.
     plan : SkipPlan
         Made for this model's number of layers.
     vision_mask : bool tensor, shape (batch, tokens), optional
@@ -153,10 +154,16 @@ def _refuse(model: Any, plan: SkipPlan, choosing: bool) -> None:
             f"the model has decoder layers of type {', '.join(unknown)}; plans know full attention "
             "and sliding windows."
         )
-    config = live.text_config(model)
-    attention = str(getattr(config, "_attn_implementation", "sdpa"))
-    if attention.startswith(("flash", "flex", "paged", "kernels")) or "/" in attention:
+    attention = str(getattr(live.text_config(model), "_attn_implementation", "sdpa"))
+    if flash(model):
+        if _SLIDING in _kinds(model) and (choosing or not plan.drops_only):
+            raise VLMError(
+                f"the model has layers with a sliding window, and {attention!r} counts a window in "
+                "the tokens that take part, not in those of the prompt; load the model with 'sdpa' "
+                "or 'eager' to hide vision tokens."
+            )
+    elif attention.startswith(("flash", "flex", "paged", "kernels")) or "/" in attention:
         raise VLMError(
-            f"plans do not support attn_implementation={attention!r}; load the model with 'sdpa' "
-            "(which uses flash kernels where it can) or 'eager'."
+            f"plans do not support attn_implementation={attention!r}; load the model with 'sdpa', "
+            "'eager' or 'flash_attention_2'."
         )
