@@ -29,8 +29,13 @@ class Evidence:
         By L: mean cosine distance D[0, L] between the vision states 0 and L.
     text_step : mapping of int to Estimate
         By block: mean cosine distance between its text inputs and outputs.
-    needed : mapping of int to tuple of str
-        By block: measures whose verdict on its vision states is "needed".
+    needed, text_needed : mapping of int to tuple of str
+        By block: measures whose verdict on its vision (text) states is "needed".
+    across, text_across : mapping of (int, int) to Estimate
+        By (a, b): mean cosine distance between the vision (text) states a and b, so across the
+        blocks a to b - 1, neighbours included.
+    text_only : bool
+        No reading speaks of vision, so that plans rest on text alone.
     """
 
     n_layers: int
@@ -40,6 +45,10 @@ class Evidence:
     from_first: Mapping[int, Estimate] = field(default_factory=dict)
     text_step: Mapping[int, Estimate] = field(default_factory=dict)
     needed: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    text_needed: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    across: Mapping[tuple[int, int], Estimate] = field(default_factory=dict)
+    text_across: Mapping[tuple[int, int], Estimate] = field(default_factory=dict)
+    text_only: bool = False
 
 
 def gather(results: Iterable[PairResult], n_layers: int | None = None) -> Evidence:
@@ -48,8 +57,9 @@ def gather(results: Iterable[PairResult], n_layers: int | None = None) -> Eviden
     Parameters
     ----------
     results : iterable of PairResult
-        Of any measures; ``vision_effect``, ``var``, ``geometric`` (neighbours and pairs with layer
-        0, vision and text) and the verdicts of ``informational`` and ``functional`` are used.
+        Of any measures; ``vision_effect``, ``var``, ``geometric`` (neighbours, pairs with layer
+        0 and any others, vision and text) and the verdicts of ``informational`` and
+        ``functional`` are used.
     n_layers : int, optional
         Number of blocks; by default the highest layer met.
 
@@ -66,22 +76,24 @@ def gather(results: Iterable[PairResult], n_layers: int | None = None) -> Eviden
     if top > n:
         raise InputError(f"the results speak of layer {top}, and the model has {n} blocks")
     by_measure: dict[tuple[str, str], dict[tuple[int, int], Estimate]] = {}
-    needed: dict[int, tuple[str, ...]] = {}
+    needed: dict[str, dict[int, tuple[str, ...]]] = {"vision": {}, "text": {}}
+    text_only = True
     for result in found:
-        vision = result.modality == "vision"
+        sees = result.measure in ("vision_effect", "var")
+        text_only = text_only and result.modality == "text" and not sees
         adjacent = result.pair[1] == result.pair[0] + 1
         if result.estimate.trustworthy:
             by_measure.setdefault((result.measure, result.modality), {})[result.pair] = (
                 result.estimate
             )
         if (
-            vision
+            result.modality in needed
             and adjacent
             and result.verdict == "needed"
             and result.measure in ("informational", "functional")
         ):
-            block = result.pair[0]
-            needed[block] = (*needed.get(block, ()), result.measure)
+            said, block = needed[result.modality], result.pair[0]
+            said[block] = (*said.get(block, ()), result.measure)
 
     def blocks(measure: str, modality: str = "vision") -> dict[int, Estimate]:
         known = by_measure.get((measure, modality), {})
@@ -96,5 +108,9 @@ def gather(results: Iterable[PairResult], n_layers: int | None = None) -> Eviden
         step=blocks("geometric"),
         from_first={high: e for (low, high), e in distances.items() if low == 0},
         text_step=blocks("geometric", "text"),
-        needed=needed,
+        needed=needed["vision"],
+        text_needed=needed["text"],
+        across=distances,
+        text_across=by_measure.get(("geometric", "text"), {}),
+        text_only=text_only,
     )

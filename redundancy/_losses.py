@@ -50,7 +50,9 @@ def loss_vector(values: ArrayLike, plan: Hashable, low: float, high: float) -> N
     return x
 
 
-def check_used(groups: ArrayLike | None, used: Iterable[Any] | None, n: int) -> None:
+def check_used(
+    groups: ArrayLike | None, used: Iterable[Any] | None, n: int, units: str = "images"
+) -> None:
     """Refuse groups of the wrong length, and images that already ordered the plans."""
     if groups is not None and np.shape(groups) != (n,):
         raise InputError(
@@ -64,8 +66,8 @@ def check_used(groups: ArrayLike | None, used: Iterable[Any] | None, n: int) -> 
     shared = set(map(str, np.asarray(groups).tolist())) & set(map(str, used))
     if shared:
         raise InputError(
-            f"{len(shared)} calibration images already took part in ordering the plans (e.g. "
-            f"{min(shared)!r}), which voids the guarantee; certify on other images"
+            f"{len(shared)} calibration {units} already took part in ordering the plans (e.g. "
+            f"{min(shared)!r}), which voids the guarantee; certify on other {units}"
         )
 
 

@@ -15,7 +15,7 @@ from estimators import InputError
 from redundancy import risk
 from redundancy._losses import check_probability, check_used
 from redundancy._sequences import largest_share
-from redundancy.planning import Kind, propose
+from redundancy.planning import Kind, gather, propose
 from redundancy.results import Results
 from redundancy.run import estimate
 from redundancy.store import ActivationStore
@@ -42,6 +42,8 @@ class Choice:
         Of all kinds of plan together.
     tried : tuple of Evaluation
         The plans that were run, in order.
+    units : str
+        What was held out, and is independent: images, or prompts where there are none.
     """
 
     plan: SkipPlan
@@ -49,6 +51,7 @@ class Choice:
     delta: float
     certificate: risk.RiskCertificate
     tried: tuple[Evaluation, ...]
+    units: str = "images"
 
     @property
     def sentence(self) -> str:
@@ -56,17 +59,21 @@ class Choice:
         certified, message = self.certificate.certified, self.certificate.message
         if not certified:
             return message[:1].upper() + message[1:]
-        n_images = self.certificate.n_groups
+        n_units = self.certificate.n_groups
         return (
             f"{self.plan.describe()} It changes at most {_percent(self.alpha)} of "
             f"the answers, with {_percent(1 - self.delta)} confidence: {len(certified)} of "
-            f"{len(self.tried)} plans tried passed on {n_images} images that had no part in "
+            f"{len(self.tried)} plans tried passed on {n_units} {self.units} that had no part in "
             "proposing them."
         )
 
 
 def readings(store: ActivationStore, *, ci: float | None = 0.95, seed: int = 0) -> Results:
     """Measure what planning reads: distances of neighbours and from layer 0, and vision's effect.
+
+    Of a text-only model: distances across every stretch of blocks that could be dropped, at most
+    half of them (of neighbours only, where the store keeps no sums over all tokens: each further
+    pair of layers would be another pass over the states).
 
     Measures whose ingredients the store does not carry are left out; the plans say what was
     missing.
@@ -81,14 +88,10 @@ def readings(store: ActivationStore, *, ci: float | None = 0.95, seed: int = 0) 
     Raises
     ------
     InputError
-        If the store holds no vision tokens.
+        If the store holds text of samples that have vision tokens too, or neither modality.
     """
     if "vision" not in store.modalities:
-        raise InputError(
-            "this source holds no vision tokens, so there are no vision tokens to skip; extract "
-            "with --modality vision if the model sees images, or leave out the blocks of least "
-            "geometric distance with SkipPlan(drop_layers=...) if it reads text alone"
-        )
+        return _text_readings(store, ci, seed)
     found = list(estimate(store, "geometric", ci=ci, seed=seed))
     found += estimate(store, "geometric", modality="vision", pairs="first", ci=ci, seed=seed)
     lower, upper = store.layers[:2]
@@ -100,26 +103,50 @@ def readings(store: ActivationStore, *, ci: float | None = 0.95, seed: int = 0) 
     return Results(found)
 
 
+def _text_readings(store: ActivationStore, ci: float | None, seed: int) -> Results:
+    if "text" not in store.modalities:
+        raise InputError(
+            f"this source holds {', '.join(store.modalities)} tokens; plans are made from vision "
+            "tokens, or from text where there are no others"
+        )
+    counts = store.per_sample("n_vision") or []
+    if any(count is not None and count.any() for count in counts):
+        raise InputError(
+            "these samples have vision tokens, and the store keeps text alone; extract with "
+            "--modality vision too, so that plans can say what dropping a layer does to both"
+        )
+    layers, reach = store.layers, store.n_layers // 2
+    pairs: str | list[tuple[int, int]] = "adjacent"
+    if store.has_statistics("text"):
+        pairs = [(a, b) for a in layers for b in layers if a < b and (b - a <= reach or b == a + 1)]
+    return estimate(store, "geometric", modality="text", pairs=pairs, ci=ci, seed=seed)
+
+
 def candidates(
     found: Results,
     n_layers: int,
     *,
-    kinds: Sequence[Kind] = ("exit", "window", "ends"),
+    kinds: Sequence[Kind] | None = None,
     thresholds: Mapping[str, float] | None = None,
     model_type: str | None = None,
     max_plans: int | None = None,
 ) -> list[SkipPlan]:
     """Propose every plan of some kinds, each kind safest first, for `certify` to try.
 
-    Thresholds mark plans but exclude none: what is certified decides. Late entry alone is no kind
-    by default: windows and both ends contain it, and a sequence of its own would take its share of
-    delta from plans that save more.
+    Thresholds mark plans but exclude none: what is certified decides. The kinds are exit, window
+    and ends by default, or drop and stretch where the readings speak of text alone. Late entry
+    alone is not among them: windows and both ends contain it, and a sequence of its own would take
+    its share of delta from plans that save more.
     """
+    evidence = gather(found, n_layers)
+    default: Sequence[Kind] = ("exit", "window", "ends")
+    if evidence.text_only:
+        default = ("drop", "stretch")
     return [
         plan
-        for kind in kinds
+        for kind in (default if kinds is None else kinds)
         for plan in propose(
-            found,
+            evidence,
             n_layers,
             thresholds=thresholds,
             kinds=(kind,),
@@ -145,6 +172,8 @@ def certify(
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Choice:
     """Run plans on held-out data, safest first, and return the certified one that saves most.
+
+    "Images" below are prompts where a model reads text alone: what is independent.
 
     The loss of a sample is 1 where the plan changes the model's answer. The plans of each kind
     (their evidence says which) are a sequence of their own; the sequences share delta and lend it
@@ -185,7 +214,9 @@ def certify(
         raise InputError("there is no plan to certify; raise the thresholds, or name plans")
     rows = list(rows_of(data))
     chains = sequences(plans)
-    _check(rows, alpha, delta, chains, used_groups)
+    blind = all(plan.drops_only for plan in plans) and not any(len(row["images"]) for row in rows)
+    units = "prompts" if blind else "images"
+    _check(rows, alpha, delta, chains, used_groups, units)
     run = partial(
         evaluate,
         model,
@@ -234,6 +265,7 @@ def certify(
         delta=delta,
         certificate=certificate,
         tried=tuple(tried.values()),
+        units=units,
     )
 
 
@@ -243,18 +275,19 @@ def _check(
     delta: float,
     chains: Sequence[Sequence[SkipPlan]],
     used_groups: Iterable[str],
+    units: str,
 ) -> None:
     """Refuse what no run of the model could mend, before it costs any time."""
     check_probability(alpha, "alpha", "the share of answers that may change, e.g. 0.02")
     check_probability(delta, "delta", "the probability that the certificate is wrong, e.g. 0.1")
     groups = [str(row["group"]) for row in rows]
-    check_used(groups, used_groups, len(groups))
-    images = len(set(groups))
+    check_used(groups, used_groups, len(groups), units)
+    found = len(set(groups))
     least = risk.least_groups(alpha, largest_share(chains, delta))
-    if images < least:
+    if found < least:
         shared = f", which {len(chains)} kinds of plan share" if len(chains) > 1 else ""
         raise InputError(
-            f"{images} images cannot certify any plan at alpha {alpha:g} and delta {delta:g}"
+            f"{found} {units} cannot certify any plan at alpha {alpha:g} and delta {delta:g}"
             f"{shared}, not even one that changes nothing; at least {least} are needed"
         )
 

@@ -7,19 +7,24 @@ try the plans (`redundancy.evaluate`) and certify one (`redundancy.risk.certify_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
 
-from estimators import Estimate, InputError
+from estimators import InputError
+from redundancy._candidates import (
+    CHAINS,
+    DROPS,
+    KINDS,
+    Candidate,
+    Kind,
+    missing_readings,
+    predicted_harm,
+    reasons_against,
+)
 from redundancy._evidence import Evidence, gather
 from redundancy.results import PairResult
 from vlm.plan import SkipPlan
 
-__all__ = ["DEFAULT_THRESHOLDS", "Evidence", "Kind", "gather", "propose"]
-
-Kind = Literal["late", "exit", "window", "ends", "off", "drop"]
-KINDS: tuple[Kind, ...] = ("late", "exit", "window", "ends", "off", "drop")
+__all__ = ["DEFAULT_THRESHOLDS", "KINDS", "Evidence", "Kind", "gather", "propose"]
 
 DEFAULT_THRESHOLDS: Mapping[str, float] = {"vision_effect": 0.2, "geometric": 0.05}
 """Held against the upper end of each interval. They separated harmless from harmful blocks of one
@@ -27,7 +32,8 @@ small model (hiding vision where the effect was at most 0.15 cost at most 2 poin
 0.24 and more, 14 to 21; late entry across a distance of 0.016 cost 1 point, across 0.119 24
 points): starting values, not laws. On twenty other small models 22 of 71 blocks below 0.2 cost
 more than 5% of the answers when vision was hidden from them, and 72 of 114 with a distance below
-0.05 (docs/evidence.md)."""
+0.05; dropping cost as much for 30 of 46 blocks with a text distance below 0.05
+(docs/evidence.md)."""
 
 
 def propose(
@@ -51,8 +57,13 @@ def propose(
 
     where late entry at L replaces :math:`V_L` by :math:`V_0` (so the distance between *those*
     counts, not that of neighbours), a block in the middle that hides vision leaves its vision
-    states unchanged, and early exit costs no vision distance at all. Dropping a block counts the
-    distance its text and vision states would have moved.
+    states unchanged, and early exit costs no vision distance at all. Dropping blocks counts the
+    distance their text and vision states would have moved: across each stretch of neighbouring
+    blocks a to b - 1 that is :math:`\sqrt{2 D[a, b]}` where it was measured (the next block reads
+    :math:`X_a` for :math:`X_b`), and the sum over its blocks, which bounds it, otherwise.
+
+    Readings of text alone propose dropped blocks, by the same ranks over text: what a text-only
+    model has to skip.
 
     When it lies: the number ranks and bounds nothing; it ignores how later blocks amplify a
     change. Without ``vision_effect`` the attention ratio stands in for it, which ranked layers
@@ -63,19 +74,21 @@ def propose(
     Parameters
     ----------
     results : iterable of PairResult, or Evidence
-        Readings by ``vision_effect`` and ``geometric`` (pairs of neighbours and with layer 0);
-        verdicts of ``informational`` and ``functional`` keep blocks from being bypassed that were
-        found needed.
+        Readings by ``vision_effect`` and ``geometric`` (pairs of neighbours and with layer 0; all
+        pairs for stretches of dropped blocks); verdicts of ``informational`` and ``functional``
+        keep blocks from being bypassed that were found needed.
     n_layers : int, optional
         Number of decoder blocks; by default the highest layer among the results.
     thresholds : mapping of measure to float, optional
         Upper limits for ``vision_effect`` or ``var`` (each hidden block) and ``geometric`` (D[0, L]
-        for late entry; each bypassed block otherwise). They replace `DEFAULT_THRESHOLDS`. The
-        *upper end* of an interval must stay below.
-    kinds : sequence of {"late", "exit", "window", "ends", "off", "drop"}
+        for late entry; each bypassed block otherwise, and each stretch of dropped ones where it
+        was measured). They replace `DEFAULT_THRESHOLDS`. The *upper end* of an interval must stay
+        below.
+    kinds : sequence of {"late", "exit", "window", "ends", "off", "drop", "stretch"}
         Late entry; early exit; both, nested, from the side that predicts less harm; both, nested,
         one block from either end in turn (an order that no reading can mislead); arbitrary blocks
-        without vision, nested; dropped blocks, nested.
+        without vision, nested; dropped blocks, nested (Men et al. 2024); for each length the one
+        stretch of neighbouring blocks that is dropped at least harm (Gromov et al. 2024).
     within : bool
         Propose only plans within the thresholds; False proposes all and marks each, for sweeps and
         for certification of more than thresholds allow.
@@ -98,10 +111,12 @@ def propose(
     Raises
     ------
     InputError
-        If there are no results, a threshold is not above 0, or a kind is unknown.
+        If there are no results, a threshold is not above 0, a kind is unknown, or all kinds asked
+        for hide vision while the results speak of text alone.
 
     Examples
     --------
+    >>> from estimators import Estimate
     >>> def reading(measure, pair, value):
     ...     e = Estimate(value=value, unit="", kind="estimate", n=9, method="")
     ...     return PairResult(pair=pair, measure=measure, modality="vision", estimate=e)
@@ -109,6 +124,20 @@ def propose(
     >>> plans = propose(effect, thresholds={"vision_effect": 0.1})
     >>> [(plan.vision_exit, round(plan.evidence["predicted_harm"], 3)) for plan in plans]
     [(3, 0.01), (2, 0.06)]
+
+    A text-only model: the block that moves its text states least is the first to go.
+
+    >>> def moved(pair, value):
+    ...     e = Estimate(value=value, unit="", kind="estimate", n=9, method="")
+    ...     return PairResult(pair=pair, measure="geometric", modality="text", estimate=e)
+    >>> plans = propose([moved((b, b + 1), d) for b, d in enumerate([.3, .02, .01, .2])])
+    >>> [(plan.drop_layers, round(plan.evidence["predicted_harm"], 2)) for plan in plans]
+    [((2,), 0.14), ((1, 2), 0.34)]
+
+    References
+    ----------
+    Men et al. (2024), ShortGPT; Gromov et al. (2024), The unreasonable ineffectiveness of the
+    deeper layers.
     """
     evidence = results if isinstance(results, Evidence) else gather(results, n_layers)
     limits = dict(DEFAULT_THRESHOLDS if thresholds is None else thresholds)
@@ -122,23 +151,36 @@ def propose(
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise InputError(f"there is no kind of plan {unknown[0]!r}; use {', '.join(KINDS)}")
+    if evidence.text_only and kinds and not set(kinds) & set(DROPS):
+        raise InputError(
+            f"the results speak of text alone, and plans of kind {', '.join(kinds)} hide vision; "
+            f"ask for {' or '.join(DROPS)}, or measure vision tokens too"
+        )
     if not 0.0 < vision_share <= 1.0:
         raise InputError(f"vision_share is {vision_share!r}; give a share in (0, 1]")
     if max_plans is not None and max_plans < 1:
         raise InputError(f"max_plans is {max_plans!r}; ask for at least one plan, or give None")
-    candidates: dict[tuple[object, ...], _Candidate] = {}
+
+    def rank(candidate: Candidate) -> float | None:
+        harm = predicted_harm(evidence, candidate)
+        # Plans grow around what the thresholds keep, instead of ending where they meet it.
+        if within and harm is not None and reasons_against(evidence, candidate, limits):
+            return None
+        return harm
+
+    candidates: dict[tuple[object, ...], Candidate] = {}
     for kind in kinds:
-        for candidate in _CHAINS[kind](evidence):
+        for candidate in CHAINS[kind](evidence.n_layers, rank):
             if len(candidate.hidden) + len(candidate.dropped) == 0:
                 continue
             key = (candidate.hidden, candidate.dropped)
             candidates.setdefault(key, candidate)
     ranked = []
     for candidate in candidates.values():
-        harm = _harm(evidence, candidate)
+        harm = predicted_harm(evidence, candidate)
         if harm is None:
             continue
-        against = _against(evidence, candidate, limits)
+        against = reasons_against(evidence, candidate, limits)
         if within and against:
             continue
         saved = len(candidate.hidden) * vision_share + len(candidate.dropped)
@@ -163,206 +205,8 @@ def propose(
                 "against": against,
                 "thresholds": limits,
                 "effect_source": evidence.effect_source,
-                "missing": _missing(evidence),
+                "missing": missing_readings(evidence),
             },
         )
         for harm, saved, candidate, against in ranked[:max_plans]
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """Blocks that hide vision, of which the first `entry` are late entry and the last an exit."""
-
-    kind: Kind
-    hidden: frozenset[int] = frozenset()
-    dropped: frozenset[int] = frozenset()
-
-    def plan(
-        self, evidence: Evidence, model_type: str | None, why: Mapping[str, object]
-    ) -> SkipPlan:
-        entry, leave, middle = self.parts(evidence.n_layers)
-        return SkipPlan(
-            evidence.n_layers,
-            vision_entry=entry,
-            vision_exit=leave if leave < evidence.n_layers else None,
-            vision_off=tuple(sorted(middle)),
-            drop_layers=tuple(sorted(self.dropped)),
-            model_type=model_type,
-            evidence=why,
-        )
-
-    def parts(self, n: int) -> tuple[int, int, frozenset[int]]:
-        """Where vision enters, where it leaves, and where it is hidden in between."""
-        entry, leave = 0, n
-        while entry in self.hidden:
-            entry += 1
-        while leave > entry and leave - 1 in self.hidden:
-            leave -= 1
-        return entry, leave, frozenset(b for b in self.hidden if entry <= b < leave)
-
-
-def _length(distance: Estimate) -> float:
-    """Euclidean length that a cosine distance stands for at unit norm: |x - y|^2 = 2 rho."""
-    return math.sqrt(2.0 * max(float(distance), 0.0))
-
-
-def _entry_distance(evidence: Evidence, entry: int) -> float | None:
-    if entry == 0:
-        return 0.0
-    if entry in evidence.from_first:
-        return _length(evidence.from_first[entry])
-    # Steps bound the way by the triangle inequality where it was not measured itself.
-    if all(block in evidence.step for block in range(entry)):
-        return sum(_length(evidence.step[block]) for block in range(entry))
-    return None
-
-
-def _harm(evidence: Evidence, candidate: _Candidate) -> float | None:
-    """Rank of a candidate; None where a reading it rests on is missing."""
-    n = evidence.n_layers
-    entry, leave, middle = candidate.parts(n)
-    if leave <= entry and not candidate.dropped:
-        return None  # vision nowhere: not a plan for a vision-language model
-    text = vision = 0.0
-    if candidate.hidden:
-        if evidence.effect_source is None:
-            if leave < n:
-                return None
-        else:
-            if any(block not in evidence.effect for block in candidate.hidden):
-                return None
-            text += sum(float(evidence.effect[block]) for block in candidate.hidden)
-        way = _entry_distance(evidence, entry)
-        if way is None or any(block not in evidence.step for block in middle):
-            return None
-        vision += way + sum(_length(evidence.step[block]) for block in middle)
-    if candidate.dropped:
-        if any(b not in evidence.step or b not in evidence.text_step for b in candidate.dropped):
-            return None
-        vision += sum(_length(evidence.step[block]) for block in candidate.dropped)
-        text += sum(_length(evidence.text_step[block]) for block in candidate.dropped)
-    return math.hypot(vision, text)
-
-
-def _upper(estimate: Estimate) -> float:
-    return float(estimate) if estimate.ci is None else estimate.ci.high
-
-
-def _against(evidence: Evidence, candidate: _Candidate, limits: Mapping[str, float]) -> list[str]:
-    """Reasons why a candidate is outside the thresholds, in words."""
-    entry, _, middle = candidate.parts(evidence.n_layers)
-    reasons = []
-    source = evidence.effect_source
-    if source is not None and source in limits:
-        for block in sorted(candidate.hidden):
-            high = _upper(evidence.effect[block])
-            if not high < limits[source]:
-                reasons.append(f"{source} of layer {block} reaches {high:.3g}")
-    if "geometric" in limits:
-        limit = limits["geometric"]
-        if entry and entry in evidence.from_first:
-            high = _upper(evidence.from_first[entry])
-            if not high < limit:
-                reasons.append(f"D[0, {entry}] reaches {high:.3g}")
-        elif entry:
-            way = _entry_distance(evidence, entry)
-            if way is None or not way**2 / 2 < limit:
-                reasons.append(f"D[0, {entry}] is not known to be small")
-        for block in sorted(middle | candidate.dropped):
-            high = _upper(evidence.step[block])
-            if not high < limit:
-                reasons.append(f"vision distance across layer {block} reaches {high:.3g}")
-        for block in sorted(candidate.dropped):
-            high = _upper(evidence.text_step[block])
-            if not high < limit:
-                reasons.append(f"text distance across layer {block} reaches {high:.3g}")
-    # Early exit bypasses no state that is used later, so these verdicts do not speak against it.
-    for block in sorted(frozenset(range(entry)) | middle | candidate.dropped):
-        for measure in evidence.needed.get(block, ()):
-            reasons.append(f"layer {block} is needed by {measure}")
-    return reasons
-
-
-def _missing(evidence: Evidence) -> list[str]:
-    said = []
-    if evidence.effect_source != "vision_effect":
-        stand_in = "VAR stands in for it" if evidence.effect_source else "ranked by distance alone"
-        said.append(f"vision_effect was not measured; {stand_in}, which predicts harm poorly")
-    if evidence.step and set(evidence.from_first) <= {1}:
-        said.append("D[0, L] was not measured; sums of steps bound it from above")
-    return said
-
-
-def _late(evidence: Evidence) -> list[_Candidate]:
-    return [_Candidate("late", frozenset(range(k))) for k in range(1, evidence.n_layers)]
-
-
-def _exit(evidence: Evidence) -> list[_Candidate]:
-    n = evidence.n_layers
-    return [_Candidate("exit", frozenset(range(k, n))) for k in range(n - 1, 0, -1)]
-
-
-def _window(evidence: Evidence) -> list[_Candidate]:
-    """Close the window from whichever side predicts less harm, one block at a time."""
-    n, out = evidence.n_layers, []
-    entry, leave = 0, n
-    while leave - entry > 1:
-        sides = []
-        for low, high in ((entry + 1, leave), (entry, leave - 1)):
-            candidate = _Candidate("window", frozenset([*range(low), *range(high, n)]))
-            harm = _harm(evidence, candidate)
-            if harm is not None:
-                sides.append((harm, low, high, candidate))
-        if not sides:
-            break
-        _, entry, leave, candidate = min(sides, key=lambda side: side[:3])
-        out.append(candidate)
-    return out
-
-
-def _ends(evidence: Evidence) -> list[_Candidate]:
-    """Close the window from both sides in turn, the late side first: it rarely costs less."""
-    n, out = evidence.n_layers, []
-    entry, leave = 0, n
-    while leave - entry > 1:
-        if n - leave <= entry:
-            leave -= 1
-        else:
-            entry += 1
-        out.append(_Candidate("ends", frozenset([*range(entry), *range(leave, n)])))
-    return out
-
-
-def _nested(evidence: Evidence, kind: Literal["off", "drop"], most: int) -> list[_Candidate]:
-    """Add the block that predicts least harm beside those already chosen, one at a time."""
-    chosen: frozenset[int] = frozenset()
-    out = []
-    while len(chosen) < most:
-        options = []
-        for block in range(evidence.n_layers):
-            if block in chosen:
-                continue
-            more = chosen | {block}
-            candidate = (
-                _Candidate(kind, hidden=more) if kind == "off" else _Candidate(kind, dropped=more)
-            )
-            harm = _harm(evidence, candidate)
-            if harm is not None:
-                options.append((harm, block, candidate))
-        if not options:
-            break
-        _, block, candidate = min(options, key=lambda option: option[:2])
-        chosen = chosen | {block}
-        out.append(candidate)
-    return out
-
-
-_CHAINS: Mapping[Kind, Callable[[Evidence], list[_Candidate]]] = {
-    "late": _late,
-    "exit": _exit,
-    "window": _window,
-    "ends": _ends,
-    "off": lambda evidence: _nested(evidence, "off", evidence.n_layers - 1),
-    "drop": lambda evidence: _nested(evidence, "drop", evidence.n_layers // 2),
-}

@@ -37,7 +37,7 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
     paths relative to the file, or, in parquet and HF datasets, encoded bytes; a row without either
     is text only. ``answer`` (text, or a list of accepted texts), ``choices`` (list of texts),
     ``id`` (default: the row's number from 0) and ``group`` (what makes rows dependent; default: the
-    row's images, or its id if it has none). Other plain values pass through.
+    row's images, or its prompt if it has none). Other plain values pass through.
 
     Parameters
     ----------
@@ -143,10 +143,16 @@ def _row(record: Any, number: int, where: str, home: Path) -> dict[str, Any]:
         # Rows about one image depend on each other even where nobody said so.
         named = names is not None and len(names) == len(images)
         parts = (names or []) if named else images.digests()
-        group = "+".join(parts) or row["id"]
+        group = "+".join(parts) or _prompt_group(row)
     row["group"] = str(group)
     row["images"] = images
     return row
+
+
+def _prompt_group(row: Mapping[str, Any]) -> str:
+    """Name of a prompt without images: ids count from 0 in every file, the prompt is what it is."""
+    said = json.dumps([row.get("question"), row.get("text"), row.get("choices")], default=str)
+    return f"prompt {hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
 
 def _source(image: Any, where: str, home: Path) -> Path | bytes | Any:

@@ -3,6 +3,7 @@
 Thresholds propose plans and order them, safest first; they guarantee nothing. With --model and
 --data the plans are run on those samples, which must be others than the store's, and the one is
 kept that saves most while at most a share alpha of the answers changes, with probability 1 - delta.
+From activations of a text-only model the plans drop layers (kinds drop and stretch).
 
 Examples:
 
@@ -36,7 +37,9 @@ __all__ = ["command"]
 
 
 def command(
-    acts: Annotated[str, typer.Argument(metavar="ACTS", help="Store of a vision-language model.")],
+    acts: Annotated[
+        str, typer.Argument(metavar="ACTS", help="Store, or a file with one array per layer.")
+    ],
     out: Annotated[str, typer.Option("--out", "-o", help="Plan file to write.")] = "plan.json",
     model: Annotated[
         str | None, typer.Option("--model", help="Model folder or hub id, to certify a plan.")
@@ -54,8 +57,9 @@ def command(
         list[str] | None,
         typer.Option(
             "--kind",
-            help="late, exit, window, ends, off, drop; all, or exit, window and ends to certify.",
-            autocompletion=choices("late", "exit", "window", "ends", "off", "drop"),
+            help="late, exit, window, ends, off, drop, stretch; all, or exit, window and ends "
+            "(text-only: drop and stretch) to certify.",
+            autocompletion=choices("late", "exit", "window", "ends", "off", "drop", "stretch"),
         ),
     ] = None,
     max_effect: Annotated[
@@ -103,7 +107,7 @@ def command(
         found = readings(store, seed=seed)
     given: dict[str, Any] = {} if kind is None else {"kinds": tuple(kind)}
     given |= {"thresholds": thresholds, "max_plans": max_plans}
-    given["model_type"] = store.info.get("model_type")
+    given["model_type"] = (store.info.get("settings") or {}).get("model_type")
     if model is None:
         plans = propose(found, store.n_layers, **given)
     else:
@@ -136,12 +140,14 @@ def command(
         from vlm.plan import SkipPlan
 
         chosen = max(plans, key=_saved) if plans else SkipPlan(store.n_layers)
+        sees = "vision" in store.modalities
+        raises = "--max-effect or --max-distance" if sees else "--max-distance"
         sentence = (
             "chosen by thresholds alone, which guarantee nothing; certify it with --model and "
             "--data before use"
             if plans
-            else "no plan is within the thresholds, so the plan skips nothing; raise --max-effect "
-            "or --max-distance, or certify with --model and --data"
+            else f"no plan is within the thresholds, so the plan skips nothing; raise {raises}, or "
+            "certify with --model and --data"
         )
     chosen.save(target)
     document |= {"plan": chosen.to_json(), "message": sentence}
