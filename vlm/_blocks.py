@@ -13,7 +13,29 @@ from torch import Tensor, nn
 from vlm._errors import VLMError
 from vlm._rows import Rows, pack, packed_mask, take
 
-__all__ = ["BlockRecord", "record_blocks"]
+__all__ = ["BlockRecord", "StateRoom", "record_blocks"]
+
+
+class StateRoom:
+    """Memory for the states of one batch after another.
+
+    A forward pass whose states are all kept finds none of the memory it freed the last time, and a
+    CPU asks the system for new pages at every sample: several per cent of the pass. Copied into
+    memory that stays, the states leave the pass to itself. Devices with an allocator of their own
+    keep the states where they are.
+    """
+
+    def __init__(self) -> None:
+        self._rooms: dict[int, Tensor] = {}
+
+    def keep(self, layer: int, state: Tensor) -> Tensor:
+        """The state, until the next one of this layer is kept."""
+        if state.device.type != "cpu":
+            return state
+        room = self._rooms.get(layer)
+        if room is None or room.dtype != state.dtype or room.numel() < state.numel():
+            room = self._rooms[layer] = torch.empty(state.numel(), dtype=state.dtype)
+        return room[: state.numel()].view(state.shape).copy_(state)
 
 
 class BlockRecord:
@@ -24,13 +46,14 @@ class BlockRecord:
     over all text tokens, and of the last one alone.
     """
 
-    def __init__(self, n_layers: int, n_tokens: int, text: Tensor | None) -> None:
+    def __init__(self, n_layers: int, n_tokens: int, text: Tensor | None, room: StateRoom) -> None:
         self.states: list[Tensor] = []
         self.effect: list[Tensor] = []
         self.size: list[Tensor] = []
         self.n_layers = n_layers
         self.n_tokens = n_tokens
         self._text = text
+        self._room = room
         self._rows: Rows | None = None if text is None else pack(text)
         self._memo: dict[str, tuple[Any, Any]] = {}
 
@@ -45,14 +68,14 @@ class BlockRecord:
 
     def entered(self, hidden: Tensor) -> None:
         if not self.states and hidden.shape[1] == self.n_tokens:
-            self.states.append(hidden)
+            self.states.append(self._room.keep(0, hidden))
 
     def left(self, layer: int, block: nn.Module, arguments: dict[str, Any], output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
         # Later calls of the same block are decoding steps.
         if len(self.states) != layer + 1 or hidden.shape[1] != self.n_tokens:
             return
-        self.states.append(hidden)
+        self.states.append(self._room.keep(layer + 1, hidden))
         if self._text is None:
             return
         if self._rows is None:
@@ -124,7 +147,12 @@ def _packed(name: str, value: Any, rows: Rows, shape: tuple[int, int]) -> Any:
 
 @contextmanager
 def record_blocks(
-    layers: Sequence[nn.Module], n_tokens: int, *, text: Tensor | None = None, quiet: Any = None
+    layers: Sequence[nn.Module],
+    n_tokens: int,
+    *,
+    text: Tensor | None = None,
+    quiet: Any = None,
+    room: StateRoom | None = None,
 ) -> Iterator[BlockRecord]:
     """Record the raw states of the next forward pass with `n_tokens` tokens.
 
@@ -138,8 +166,10 @@ def record_blocks(
         Text tokens; with it each block is run once more on these alone.
     quiet : callable, optional
         Makes a context in which those second runs happen.
+    room : StateRoom, optional
+        Memory that lasts from one batch to the next; the states of the last batch are overwritten.
     """
-    record = BlockRecord(len(layers), n_tokens, text)
+    record = BlockRecord(len(layers), n_tokens, text, room or StateRoom())
     names = [list(inspect.signature(type(layer).forward).parameters)[1:] for layer in layers]
 
     def named(layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

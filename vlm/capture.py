@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm._answers import first_tokens, greedy, read_answers
-from vlm._blocks import record_blocks
+from vlm._blocks import StateRoom, record_blocks
 from vlm._errors import VLMError
 from vlm.attention import attention_rows
 from vlm.data import PreparedRow, count_rows, prepare, rows_of
@@ -182,6 +182,7 @@ def _stream(
 ) -> Iterator[CapturedSample]:
     done = told = 0
     skipped = frozenset(skip_ids)
+    room = StateRoom()
 
     def wanted() -> Iterator[dict[str, Any]]:
         nonlocal done
@@ -193,7 +194,7 @@ def _stream(
 
     remaining = wanted()
     while batch := list(itertools.islice(remaining, batch_size)):
-        samples = _run(model, processor, batch, settings)
+        samples = _run(model, processor, batch, settings, room)
         yield from samples
         done += len(batch)
         if progress is not None:
@@ -203,7 +204,11 @@ def _stream(
 
 
 def _run(
-    model: Any, processor: Any, batch: Sequence[Mapping[str, Any]], settings: _Settings
+    model: Any,
+    processor: Any,
+    batch: Sequence[Mapping[str, Any]],
+    settings: _Settings,
+    room: StateRoom,
 ) -> list[CapturedSample]:
     """One batch: forward pass under watch, then everything that leaves the device."""
     import torch
@@ -236,6 +241,7 @@ def _run(
                 ids.shape[1],
                 text=masks["text"] if settings.vision_effect else None,
                 quiet=None if watch is None else watch.paused,
+                room=room,
             )
         )
         try:

@@ -12,7 +12,7 @@ token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["check_thresholds", "token_statistics"]
 
 # Values held at once: a few megabytes stay in a CPU's cache, a GPU wants long vectors.
-_BLOCK_CPU = 2**20
+_BLOCK_CPU = 2**21
 _BLOCK_GPU = 2**26
 # Norms outside this range have lost digits (or all of them) to float32's own range.
 _SAFE_NORMS = (1e-12, 1e15)
@@ -121,18 +121,21 @@ def token_statistics(
     n_blocks = n_states - 1
     n_segments = batch * len(masks)
     device = states[-1].device
-    n_tokens = torch.zeros(n_segments, dtype=torch.int64)
-    chosen: list[Tensor] = []
+    # Which tokens count in which segment (row of the batch and modality).
+    member = torch.zeros((*states[0].shape[:2], batch, len(masks)), dtype=torch.bool, device=device)
     for m, mask in enumerate(masks.values()):
-        rows, columns = mask.to(device).nonzero(as_tuple=True)
-        chosen.append(torch.stack([rows * len(masks) + m, rows, columns]))
-        n_tokens[m :: len(masks)] = mask.sum(dim=1).cpu()
-    segment, row, column = (
-        torch.cat(chosen, dim=1) if chosen else torch.zeros((3, 0), dtype=torch.int64)
-    )
+        for row in range(batch):
+            member[row, :, row, m] = mask[row].to(device)
+    member = member.reshape(-1, n_segments)
+    counted = member.any(dim=1)
+    # Without padding all tokens count, and nothing need be gathered.
+    chosen = None if bool(counted.all()) else counted.nonzero().squeeze(1)
+    if chosen is not None:
+        member = member[chosen]
+    n_tokens = member.sum(dim=0).cpu()
     if block_tokens is None:
         block_tokens = (_BLOCK_CPU if device.type == "cpu" else _BLOCK_GPU) // (n_states * width)
-    block_tokens = max(1, block_tokens)
+    block_tokens = max(1, min(block_tokens, member.shape[0]))
     # MPS has no float64.
     wide = torch.float32 if device.type == "mps" else torch.float64
     levels = torch.as_tensor(limits, dtype=wide, device=device)
@@ -142,29 +145,29 @@ def token_statistics(
     sizes = [n_pairs, n_blocks, n_blocks, n_states, len(limits) * n_blocks, len(limits) * n_blocks]
     sums = torch.zeros((n_segments, sum(sizes)), dtype=wide, device=device)
     undefined = torch.zeros((n_segments, n_states, n_states), dtype=wide, device=device)
+    space = _Space(n_states, block_tokens, width, device)
 
-    for start in range(0, segment.numel(), block_tokens):
+    for start in range(0, member.shape[0], block_tokens):
         part = slice(start, start + block_tokens)
-        split = _directions(_gather(states, row[part], column[part], device), wide)
+        place = part if chosen is None else chosen[part]
+        split = _directions([_take(state, place, device) for state in states], space, wide)
         if split is None:
             raise _non_finite(states, masks, names)
-        unit, size, gap = split
+        size, rho = split
         zero = size == 0.0
-        rho = _distances(unit).to(wide)
-        adjacent_sq = gap.square()
         from_first = rho[:, :n_blocks]
         adjacent = rho[:, next_to]
         # Nothing cancels here: |x - y|^2 = (|x| - |y|)^2 + 2 |x| |y| rho.
+        adjacent_sq = size.diff(dim=1).square() + 2.0 * size[:, 1:] * size[:, :-1] * adjacent
         first_sq = (size[:, 1:] - size[:, :1]).square() + 2.0 * size[:, 1:] * size[
             :, :1
         ] * from_first
-        first_sq[:, 0] = adjacent_sq[:, 0]
         below_adjacent = adjacent[:, None, :] < levels[:, None]
         below_first = from_first[:, None, :] < levels[:, None]
-        member = torch.nn.functional.one_hot(segment[part], n_segments).to(wide)
+        inside = member[part].to(wide)
         if zero.any():
             either = zero[:, :, None] | zero[:, None, :]
-            undefined += torch.einsum("ts,tij->sij", member, either.to(wide))
+            undefined += torch.einsum("ts,tij->sij", inside, either.to(wide))
             rho = rho.masked_fill(either[:, first, second], 0.0)
             below_adjacent &= ~either[:, None, range(n_blocks), range(1, n_states)]
             below_first &= ~either[:, None, 0, 1:]
@@ -179,7 +182,7 @@ def token_statistics(
             ],
             dim=1,
         )
-        sums += member.T @ values
+        sums += inside.T @ values
 
     host = sums.cpu().numpy()
     pieces = np.split(host, np.cumsum(sizes)[:-1], axis=1)
@@ -209,55 +212,82 @@ def _counts(flat: NDArray[np.float64], n_blocks: int) -> NDArray[np.int32]:
     return flat.reshape(-1, n_blocks).astype(np.int32)
 
 
-def _gather(states: Sequence[Tensor], row: Tensor, column: Tensor, device: torch.device) -> Tensor:
-    """Float32 states of the chosen tokens, shape (L + 1, tokens, d)."""
+class _Space:
+    """Room for one block of tokens, taken once: fresh memory costs a CPU as much as arithmetic."""
+
+    def __init__(self, n_states: int, tokens: int, width: int, device: torch.device) -> None:
+        import torch
+
+        self.norm = torch.empty((n_states, tokens), dtype=torch.float32, device=device)
+        self.unit = torch.empty((2, tokens, width), dtype=torch.float32, device=device)
+        self.step = torch.empty((tokens, n_states - 1, width), dtype=torch.float32, device=device)
+
+
+def _take(state: Tensor, place: slice | Tensor, device: torch.device) -> Tensor:
+    """Float32 states of chosen tokens, shape (tokens, d)."""
     import torch
 
-    width = states[0].shape[2]
-    flat = row * states[0].shape[1] + column
-    x = torch.empty((len(states), flat.numel(), width), dtype=torch.float32, device=device)
-    for layer, state in enumerate(states):
-        # A model spread over several devices leaves each state where its block ran.
-        x[layer].copy_(state.reshape(-1, width).index_select(0, flat.to(state.device)))
-    return x
+    flat = state.detach().reshape(-1, state.shape[2])
+    # A model spread over several devices leaves each state where its block ran.
+    part = flat[place] if isinstance(place, slice) else flat.index_select(0, place.to(flat.device))
+    return part.to(device, torch.float32)
 
 
-def _directions(x: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Unit vectors (zero where x is), norms, and norms of x_l - x_{l-1}, the last two by token.
+def _directions(
+    x: Sequence[Tensor], space: _Space, wide: torch.dtype
+) -> tuple[Tensor, Tensor] | None:
+    """Norms by token, and the distances between all pairs i < j of layers, (tokens, pairs).
 
-    None if some value is not finite. Overwrites x.
+    None if some value is not finite. The direction of a zero vector counts as zero.
     """
     import torch
 
-    norm = torch.linalg.vector_norm(x, dim=-1)
+    n = x[0].shape[0]
+    norm, step = space.norm[:, :n], space.step[:n]
+    for layer, state in enumerate(x):
+        torch.linalg.vector_norm(state, dim=-1, out=norm[layer])
     low, high = _SAFE_NORMS
-    if bool(((norm >= low) & (norm <= high)).all()):
-        gap = torch.linalg.vector_norm(x[1:] - x[:-1], dim=-1)
-        return x.div_(norm.unsqueeze(-1)), norm.T.to(wide), gap.T.to(wide)
-    if not bool(torch.isfinite(x).all()):
-        return None
-    # Lengths out of range somewhere: scale each token's states by the largest entry of any.
-    largest = x.abs().amax(dim=(0, 2))
-    scaled = x / largest.masked_fill(largest == 0.0, 1.0).unsqueeze(-1)
-    gap = torch.linalg.vector_norm(scaled[1:] - scaled[:-1], dim=-1)
-    # And each state once more by its own.
-    own = x.abs().amax(dim=-1, keepdim=True)
-    x = x / own.masked_fill(own == 0.0, 1.0)
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    unit = x / norm.masked_fill(norm == 0.0, 1.0)
-    size = (own.to(wide) * norm.to(wide)).squeeze(-1)
-    return unit, size.T, (gap.to(wide) * largest.to(wide)).T
+    size = norm.T.to(wide)
+    # NaN fails both.
+    if not (float(norm.amin()) >= low and float(norm.amax()) <= high):
+        if not all(bool(torch.isfinite(state).all()) for state in x):
+            return None
+        # Lengths out of range somewhere: scale each state by its largest entry.
+        own = [state.abs().amax(dim=-1, keepdim=True) for state in x]
+        x = [state / big.masked_fill(big == 0.0, 1.0) for state, big in zip(x, own, strict=True)]
+        for layer, state in enumerate(x):
+            torch.linalg.vector_norm(state, dim=-1, out=norm[layer])
+        size = norm.T.to(wide) * torch.cat(own, dim=1).to(wide)
+        norm.masked_fill_(norm == 0.0, 1.0)
+    before, after = space.unit[:, :n]
+    torch.div(x[0], norm[0, :, None], out=before)
+    for layer in range(1, len(x)):
+        torch.div(x[layer], norm[layer, :, None], out=after)
+        torch.sub(after, before, out=step[:, layer - 1])
+        before, after = after, before
+
+    def direct(token: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """|u_i - u_j|^2 from the directions themselves."""
+        found = torch.empty(token.numel(), dtype=wide, device=token.device)
+        for lower in torch.unique(i).tolist():
+            for upper in torch.unique(j[i == lower]).tolist():
+                at = (i == lower) & (j == upper)
+                t = token[at]
+                a, b = (x[k][t] / norm[k, t, None] for k in (lower, upper))
+                found[at] = (a - b).square().sum(dim=-1).to(wide)
+        return found
+
+    return size, _distances(step, direct)
 
 
-def _distances(unit: Tensor) -> Tensor:
-    """Cosine distances between all pairs i < j of layers, shape (tokens, pairs)."""
+def _distances(step: Tensor, direct: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+    """Cosine distances between all pairs i < j of layers from the steps, (tokens, pairs)."""
     import torch
 
-    n_blocks = unit.shape[0] - 1
-    step = (unit[1:] - unit[:-1]).transpose(0, 1)
-    with full_precision(unit.device.type):
+    n_blocks = step.shape[1]
+    with full_precision(step.device.type):
         gram = torch.bmm(step, step.mT)
-    if unit.device.type != "mps":
+    if step.device.type != "mps":
         gram = gram.double()
     length = gram.diagonal(dim1=1, dim2=2)
     # A row i of `ahead` at column b is the sum of <e_a, e_b> over a from i to b.
@@ -267,21 +297,13 @@ def _distances(unit: Tensor) -> Tensor:
     path = length.clamp_min(0.0).sqrt()
     walked = path.cumsum(1)
     from_to = walked[:, None, :] - (walked - path)[:, :, None]
-    i, j = torch.triu_indices(n_blocks, n_blocks, device=unit.device)
+    i, j = torch.triu_indices(n_blocks, n_blocks, device=step.device)
     squared = squared[:, i, j]
     doubtful = squared < _DOUBLES_BACK * from_to[:, i, j].square()
     if bool(doubtful.any()):
         token, pair = doubtful.nonzero(as_tuple=True)
-        for part in _parts(token.numel(), max(1, unit.shape[0] * unit.shape[1])):
-            t, p = token[part], pair[part]
-            direct = (unit[i[p], t] - unit[j[p] + 1, t]).square().sum(dim=-1)
-            squared[t, p] = direct.to(squared.dtype)
+        squared[token, pair] = direct(token, i[pair], j[pair] + 1).to(squared.dtype)
     return (0.5 * squared).clamp_(0.0, 2.0)
-
-
-def _parts(n: int, size: int) -> Iterator[slice]:
-    for start in range(0, n, size):
-        yield slice(start, start + size)
 
 
 def _non_finite(

@@ -127,6 +127,19 @@ def test_the_batch_matters_to_rounding_only(model, processor, samples, batch_siz
         assert one.row == other.row
 
 
+def test_the_next_batch_leaves_the_samples_of_the_last_alone(model, processor):
+    """Batches share the memory of their states, and come in several lengths."""
+    rows = mixed_rows()
+    together = list(capture(model, processor, rows, tokens="all", batch_size=1))
+    for row, sample in zip(rows, together, strict=True):
+        [alone] = capture(model, processor, [row], tokens="all")
+        for name in sample.states:
+            np.testing.assert_array_equal(sample.states[name], alone.states[name])
+            np.testing.assert_array_equal(
+                sample.statistics[name].rho_sum, alone.statistics[name].rho_sum
+            )
+
+
 def test_vision_attention_is_that_of_the_last_prompt_token(folder, processor, samples):
     eager = load(folder, attn_implementation="eager")
     for row, sample in zip(mixed_rows(), samples, strict=True):

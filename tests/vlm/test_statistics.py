@@ -172,6 +172,24 @@ def test_blocks_and_batches_do_not_matter():
                 np.testing.assert_array_equal(other[name].below_first, whole[row][name].below_first)
 
 
+def test_masks_may_overlap_and_may_leave_nothing_out():
+    states = walk(4, 2, 9, 16)
+    every = torch.ones(2, 9, dtype=torch.bool)
+    some = some_masks(2, 9)["text"]
+    found = token_statistics(states, {"all": every, "some": some})
+    for row in range(2):
+        for name, mask in (("all", every), ("some", some)):
+            expected = reference([s[row] for s in states], mask[row])
+            assert_matches(found[row][name], expected)
+
+
+def test_states_of_a_model_in_training_are_read():
+    states = [s.requires_grad_() for s in walk(3, 1, 5, 8)]
+    mask = torch.ones(1, 5, dtype=torch.bool)
+    [found] = token_statistics(states, {"text": mask})
+    assert_matches(found["text"], reference([s[0].detach() for s in states], mask[0]))
+
+
 def test_a_modality_without_tokens_counts_zero():
     states = walk(3, 1, 5, 8)
     [found] = token_statistics(states, {"vision": torch.zeros(1, 5, dtype=torch.bool)})
