@@ -14,6 +14,7 @@ those of the whole store, but the disk (and its cache) sees only the distinct pa
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -146,40 +147,60 @@ def scratch(given: str | None) -> Iterator[Path]:
 
 
 def write(folder: Path, options: argparse.Namespace) -> None:
-    """Token states to shards, beside the same number of bytes written plainly to one file."""
-    layers, width, count = 33, 4096, 64
+    """Token states to shards, beside the same bytes written plainly: to one file, and to files of
+    the size of shards. Once little, once much, as an extraction does; turn and turn about."""
+    layers, width, distinct = 33, 4096, 64
     rng = np.random.default_rng(0)
-    states = rng.standard_normal((layers, 16, width), dtype=np.float32).astype(np.float16)
-    total = count * states.nbytes
-    plain, ours = [], []
-    for turn in range(5):
-        block = np.ascontiguousarray(states).reshape(-1).view(np.uint8)
-        started = time.perf_counter()
-        with (folder / "plain").open("wb", buffering=0) as handle:
-            for _ in range(count):
-                handle.write(block.data)
-            os.fsync(handle.fileno())
-        plain.append(total / (time.perf_counter() - started))
-        (folder / "plain").unlink()
-        store = rd.ActivationStore.create(
-            folder / f"w{turn}",
-            n_layers=layers - 1,
-            dims=width,
-            modalities=("vision",),
-            tokens=16,
+    one = rng.standard_normal((layers, 16, width), dtype=np.float32).astype(np.float16)
+    samples = [_sample(number, np.roll(one, number), layers) for number in range(distinct)]
+    for count, turns in ((64, 7), (960, 3)):
+        total = count * one.nbytes
+        blocks = [samples[number % distinct].states["vision"] for number in range(count)]
+        rates: dict[str, list[float]] = {"one file": [], "files of 134 MB": [], "store": []}
+        for _ in range(turns):
+            for name, taken in rates.items():
+                place = folder / "written"
+                place.mkdir()
+                started = time.perf_counter()
+                if name == "store":
+                    _write_store(place, samples, count)
+                else:
+                    _write_plainly(place, blocks, total if name == "one file" else 2**27)
+                taken.append(total / (time.perf_counter() - started) / 1e6)
+                shutil.rmtree(place)
+        middle = {name: float(np.median(taken)) for name, taken in rates.items()}
+        print(
+            f"write: {middle['store']:,.0f} MB/s (of {turns} turns {min(rates['store']):,.0f} to "
+            f"{max(rates['store']):,.0f}) for {total / 1e6:,.0f} MB; plainly "
+            + "; ".join(
+                f"{name} {middle[name]:,.0f} MB/s ({min(rates[name]):,.0f} to "
+                f"{max(rates[name]):,.0f}): {middle['store'] / middle[name]:.0%}"
+                for name in ("one file", "files of 134 MB")
+            ),
+            flush=True,
         )
-        started = time.perf_counter()
-        with store.writer() as writer:
-            for number in range(count):
-                writer.add(_sample(number, states, layers))
-        ours.append(total / (time.perf_counter() - started))
-        shutil.rmtree(folder / f"w{turn}")
-    rate = np.median(ours) / np.median(plain)
-    print(
-        f"write: {np.median(ours) / 1e6:,.0f} MB/s of {np.median(plain) / 1e6:,.0f} MB/s "
-        f"sequential with fsync ({rate:.0%}; {total / 1e6:,.0f} MB, medians of 5, "
-        f"ours {min(ours) / 1e6:,.0f} to {max(ours) / 1e6:,.0f})"
+
+
+def _write_store(folder: Path, samples: list[CapturedSample], count: int) -> None:
+    first = samples[0]
+    layers, tokens, width = first.states["vision"].shape
+    store = rd.ActivationStore.create(
+        folder, n_layers=layers - 1, dims=width, modalities=("vision",), tokens=tokens
     )
+    with store.writer() as writer:
+        for number in range(count):
+            sample = samples[number % len(samples)]
+            writer.add(dataclasses.replace(sample, id=f"s{number}", group=f"g{number}"))
+
+
+def _write_plainly(folder: Path, blocks: list[np.ndarray], size: int) -> None:
+    """The blocks in files of about `size` bytes, each with one fsync."""
+    per_file = -(-size // blocks[0].nbytes)
+    for start in range(0, len(blocks), per_file):
+        with (folder / f"plain-{start}").open("wb", buffering=0) as handle:
+            for block in blocks[start : start + per_file]:
+                handle.write(block.reshape(-1).view(np.uint8).data)
+            os.fsync(handle.fileno())
 
 
 def _sample(number: int, states: np.ndarray, layers: int) -> CapturedSample:

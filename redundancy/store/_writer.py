@@ -22,7 +22,7 @@ from estimators import InputError
 from redundancy._files import atomic_file, held, write_sealed
 from redundancy.store._schema import Manifest, SampleRow, Sidecar, encode_row, sample_order
 from redundancy.store._statistics import STACKED, stack
-from redundancy.store._tensors import LazyArray, write_tensors
+from redundancy.store._tensors import Joined, LazyArray, write_tensors
 from vlm.sample import CapturedSample
 
 __all__ = ["StoreWriter", "write_shard"]
@@ -245,7 +245,7 @@ def write_shard(
     folder: Path,
     name: str,
     manifest: Manifest,
-    tensors: Mapping[str, NDArray[Any] | LazyArray],
+    tensors: Mapping[str, NDArray[Any] | LazyArray | Joined],
     rows: Sequence[SampleRow],
     statistics_layers: Sequence[int],
 ) -> None:
@@ -300,9 +300,9 @@ def _nbytes(sample: CapturedSample) -> int:
 
 def _pack(
     samples: Sequence[CapturedSample], manifest: Manifest
-) -> tuple[dict[str, NDArray[Any]], list[int]]:
+) -> tuple[dict[str, NDArray[Any] | Joined], list[int]]:
     """The tensors of a shard, and the layers that its sums are about."""
-    tensors: dict[str, NDArray[Any]] = {}
+    tensors: dict[str, NDArray[Any] | Joined] = {}
     every = list(range(manifest.n_layers + 1))
     statistics_layers = manifest.layers
     for modality in manifest.modalities:
@@ -327,7 +327,7 @@ def _pack(
 
 def _pack_states(
     samples: Sequence[CapturedSample], modality: str, manifest: Manifest
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, NDArray[Any] | Joined]:
     kept = [
         (index, sample)
         for index, sample in enumerate(samples)
@@ -337,8 +337,8 @@ def _pack_states(
         return {}
     states = [sample.states[modality] for _, sample in kept]
     counts = [value.shape[1] for value in states]
-    tensors = {
-        f"states/{modality}/{layer}": np.concatenate([value[row] for value in states])
+    tensors: dict[str, NDArray[Any] | Joined] = {
+        f"states/{modality}/{layer}": Joined([value[row] for value in states])
         for row, layer in enumerate(manifest.layers)
     }
     indices = np.array([index for index, _ in kept], dtype=np.int32)
@@ -352,7 +352,9 @@ def _pack_states(
     return tensors
 
 
-def _pack_ragged(tensors: dict[str, NDArray[Any]], name: str, values: Sequence[Any]) -> None:
+def _pack_ragged(
+    tensors: dict[str, NDArray[Any] | Joined], name: str, values: Sequence[Any]
+) -> None:
     """Optional arrays of any shape, flattened one after another, with the shape of each."""
     arrays = [None if value is None else np.asarray(value) for value in values]
     known = [array for array in arrays if array is not None]
