@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from estimators._errors import InputError
 from estimators._gram import GRAM_ROWS, gram_of, parts_without_blocks
+from estimators._half import as_float32
 
 __all__ = ["Hsic", "Side", "side_of", "squared_alignment"]
 
@@ -26,6 +27,8 @@ Labels = npt.NDArray[np.int64]
 # Fixed numbers: what is added up in which order must not depend on how much memory there is.
 _ELEMENTS = 2**22
 _IN_MEMORY = 2**28
+_LONG = 2**36  # multiplications of half a second or more
+_LARGE = 64
 _WORTH_A_FILE = 256  # rows per block below which a product is sooner made again than read back
 
 
@@ -43,7 +46,8 @@ class Side:
 
     `norms` (n,) are squared norms of the centred rows, `shifts` (count, d) the means without each
     block, `inner` (n, count) products of rows and shifts; `own` is the HSIC with itself. `gram`
-    (n, n) has the products of rows where these are fewer than columns.
+    (n, n) has the products of rows where these are fewer than columns. `large` are the coordinates
+    of largest variance, at most 64.
     """
 
     rows: Any
@@ -53,6 +57,7 @@ class Side:
     shifts: Matrix
     inner: Matrix
     own: Hsic
+    large: npt.NDArray[np.int64]
     gram: Matrix | None = None
 
     def read(self, chosen: Any) -> Matrix:
@@ -86,11 +91,12 @@ def side_of(
         np.maximum(high, block.max(axis=0), out=high)
     mean = total / n
     scale = float(max((high - mean).max(), (mean - low).max())) or 1.0
-    norms, sums = np.empty(n), np.zeros((count, d))
+    norms, sums, squares = np.empty(n), np.zeros((count, d)), np.zeros(d)
     for part in _parts(np.arange(n), d):
         span = slice(part[0], part[-1] + 1)
         block = _raised(rows, span, mean, scale)
         norms[span] = np.einsum("ij,ij->i", block, block)
+        squares += np.einsum("ij,ij->j", block, block)
         for s in np.unique(label[span]):
             sums[s] += block[label[span] == s].sum(axis=0)
     sizes = np.bincount(label, minlength=count)
@@ -101,7 +107,8 @@ def side_of(
             span = slice(part[0], part[-1] + 1)
             inner[span] = _raised(rows, span, mean, scale) @ shifts.T
     empty = Hsic(np.empty(0), np.empty(0))
-    side = Side(rows, mean, scale, norms, shifts, inner, empty)
+    large = np.argsort(-squares, kind="stable")[:_LARGE]
+    side = Side(rows, mean, scale, norms, shifts, inner, empty, large)
     if n < d and n <= GRAM_ROWS:
         spans = [slice(int(part[0]), int(part[-1]) + 1) for part in _parts(np.arange(n), d)]
         side = replace(side, gram=gram_of(n, spans, side.read))
@@ -137,11 +144,24 @@ def _hsic(a: Side, b: Side, label: Labels, count: int) -> Hsic:
         parts = parts_without_blocks(a.gram, b.gram, label, count)
         return _hsic_of([_values(trace, left, right) for trace, left, right in parts], n)
 
+    single = _in_single(a, b)
+
     def product(s: int) -> Matrix:
         part = np.zeros(shape)
+        across, down = np.zeros((len(a.large), shape[1])), np.zeros((shape[0], len(b.large)))
         for rows in _parts(np.flatnonzero(label == s), max(shape)):
             left = a.read(rows)
-            part += left.T @ (left if b is a else b.read(rows))
+            right = left if b is a else b.read(rows)
+            if single:
+                across += left[:, a.large].T @ right
+                if b is not a:
+                    down += left.T @ right[:, b.large]
+                left = left.astype(np.float32)
+                right = left if b is a else right.astype(np.float32)
+            part += left.T @ right
+        if single:
+            part[a.large] = across
+            part[:, b.large] = across.T if b is a else down
         return part
 
     whole = np.zeros(shape)
@@ -158,6 +178,16 @@ def _hsic(a: Side, b: Side, label: Labels, count: int) -> Hsic:
             part -= np.outer(int(kept.sum()) * a.shifts[s], b.shifts[s])
             found.append(_values(_square(part), _moved(a, s)[kept], _moved(b, s)[kept]))
     return _hsic_of(found, n)
+
+
+def _in_single(a: Side, b: Side) -> bool:
+    """Whether products within a block of rows are taken in single precision.
+
+    For long ones, of what came in it or in less: blocks are added up in double, and so are the
+    coordinates of large variance from the start, so that rounding averages out over the others.
+    """
+    narrow = all(side.rows.dtype.itemsize <= 4 for side in (a, b))
+    return narrow and len(a.norms) * len(a.mean) * len(b.mean) >= _LONG
 
 
 def _hsic_of(found: list[tuple[float, float]], n: int) -> Hsic:
@@ -199,7 +229,7 @@ def _raised(rows: Any, chosen: Any, mean: Matrix | None = None, scale: float = 1
     """Some rows in float64, less the mean, over the scale."""
     block = np.asarray(rows[chosen])
     if block.dtype.itemsize == 2:  # NumPy is slow from half precision to float64 in one step
-        block = block.astype(np.float32)
+        block = as_float32(block)
     out = block.astype(np.float64)
     if mean is not None:
         out -= mean

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from estimators._arrays import FloatArray, many, matrix, to_numpy
 from estimators._errors import InputError
-from estimators._kmeans import kmeans, nearest
+from estimators._kmeans import kmeans, nearest, row_lengths
 
 __all__ = ["Quantiser", "quantise"]
 
@@ -74,15 +74,23 @@ class Quantiser:
                 f"x has {a.shape[1]} coordinates (shape {a.shape}), and this quantiser was fitted "
                 f"on {self.dimension}; pass data of the same layer width"
             )
-        a = _normalised(a, self.normalise)
         if self.method == "kmeans":
-            return nearest(a, self.arrays["centres"])
+            return self._encode_kmeans(a)
+        a = _normalised(a, self.normalise)
         if self.method == "pq":
             return self._encode_pq(a)
         if self.method == "signs":
             bits = (a - self.arrays["mean"]) @ self.arrays["directions"].T > 0
             return bits @ (1 << np.arange(bits.shape[1], dtype=np.int64))
         return self._encode_uniform(a)
+
+    def _encode_kmeans(self, a: FloatArray) -> npt.NDArray[np.int64]:
+        centres, length = self.arrays["centres"], _length(self.normalise, self.dimension)
+        if length is None:
+            return nearest(a, centres)
+        lengths = row_lengths(a)
+        _check_directions(lengths)
+        return nearest(a, centres, lengths=lengths, length=length)
 
     def _encode_pq(self, a: FloatArray) -> npt.NDArray[np.int64]:
         codes = np.zeros(len(a), dtype=np.int64)
@@ -276,19 +284,27 @@ def _selected(a: FloatArray, fit_on: Any) -> FloatArray:
     return chosen
 
 
+def _length(how: Normalise, dimension: int) -> float | None:
+    """What rows are scaled to, if they are."""
+    return {"none": None, "unit": 1.0, "rms": math.sqrt(dimension)}[how]
+
+
 def _normalised(a: FloatArray, how: Normalise) -> FloatArray:
-    if how == "none":
+    length = _length(how, a.shape[1])
+    if length is None:
         return a
-    norm = np.sqrt((a.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
-    if how == "rms":
-        norm = norm / math.sqrt(a.shape[1])
-    zero = np.flatnonzero(norm[:, 0] == 0)
+    lengths = row_lengths(a)
+    _check_directions(lengths)
+    return np.asarray(a / (lengths / length)[:, None])
+
+
+def _check_directions(lengths: npt.NDArray[np.float64]) -> None:
+    zero = np.flatnonzero(lengths == 0)
     if len(zero):
         raise InputError(
             f"{len(zero)} rows are zero vectors (the first is row {int(zero[0])}), which have no "
             f'direction to normalise; drop them or use normalise="none"'
         )
-    return np.asarray(a / norm)
 
 
 def _root(states: int, power: int) -> int:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators._half import as_float32
+
 __all__ = ["LazyRows", "blocks", "take"]
 
 # Fixed, not made from the memory at hand: what is added up in which order must not depend on it.
@@ -122,4 +124,4 @@ def blocks(x: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
 
 def take(x: Any, rows: NDArray[Any]) -> NDArray[np.float32]:
     """Some rows, in single precision."""
-    return np.asarray(x[rows], dtype=np.float32)
+    return as_float32(np.asarray(x[rows]))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import InputError
+from estimators._half import as_float32
 from redundancy.pairs import PairSummary
 from vlm.sample import DEFAULT_THRESHOLDS
 
@@ -51,7 +52,7 @@ def cosine_distances(
     >>> cosine_distances(np.array([[1.0, 0], [1, 0], [0, 0]]), np.array([[2.0, 0], [0, 1], [1, 0]]))
     array([ 0.,  1., nan])
     """
-    return _distances(x_lower, x_upper, name)[0]
+    return _distances(x_lower, x_upper, name, squared=False)[0]
 
 
 def summarise(
@@ -167,9 +168,9 @@ def _blocks(n: int, width: int, elements: int = _BLOCK_ELEMENTS) -> Iterator[tup
 
 
 def _distances(
-    x_lower: NDArray[Any], x_upper: NDArray[Any], name: str
+    x_lower: NDArray[Any], x_upper: NDArray[Any], name: str, *, squared: bool = True
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Cosine distances and squared Euclidean distances, row by row."""
+    """Cosine distances and, if asked for, squared Euclidean distances, row by row."""
     for x in (x_lower, x_upper):
         if x.ndim != 2:
             raise InputError(f"{name}: states have shape {x.shape}; expected (tokens, features)")
@@ -199,6 +200,8 @@ def _distances(
                 check_finite(x_upper, f"{name}, upper layer,")
             part[again] = 0.5 * _square_sum(_unit(a[again]) - _unit(b[again]))
         rho[start:stop] = part
+        if not squared:
+            continue
         with np.errstate(over="ignore"):
             b -= a
             square[start:stop] = _square_sum(b)
@@ -206,8 +209,8 @@ def _distances(
 
 
 def _raise_precision(x: NDArray[Any], out: NDArray[np.float64]) -> None:
-    # NumPy has no fast way from bfloat16 to float64 in one step.
-    np.copyto(out, x.astype(np.float32) if x.dtype.itemsize == 2 else x)
+    # NumPy has no fast way from half precision to float64 in one step.
+    np.copyto(out, as_float32(x) if x.dtype.itemsize == 2 else x)
 
 
 def _unit(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,6 +27,7 @@ def neighbour_extras(
     lower: Any,
     upper: Any,
     codes: NDArray[np.int64],
+    rho: NDArray[np.float64] | None = None,
     *,
     mi: bool,
     seed: int,
@@ -36,12 +37,12 @@ def neighbour_extras(
 
     Neighbours are searched among at most 2,000 tokens, spread over as many groups as possible, in
     at most 32 principal directions of each layer: enough for a reading beside the headline, at a
-    second a pair.
+    second a pair. `rho` are the distances of the rows `kept`, where they are known.
     """
     from estimators.intrinsic import intrinsic_dimension
 
     kept = np.arange(len(lower)) if kept is None else kept
-    rho = cosine_distances(lower, upper)[kept]
+    rho = cosine_distances(lower, upper)[kept] if rho is None else rho
     mean = cluster_mean(
         np.bincount(codes, weights=rho), np.bincount(codes), weighting="token", level=None
     )

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import Diagnostic, InputError
+from estimators._half import as_float32
 from redundancy._rows import blocks, take
 from redundancy.measures._cross_entropy import fit_conditional
 from redundancy.measures._effective import effective_size, group_codes, split_groups
 from redundancy.measures._grouped import FEW_GROUPS, state_diagnostics
 from redundancy.pairs import LayerPair
-from redundancy.summary import check_finite
+from redundancy.summary import check_finite, cosine_distances
 
 __all__ = ["Coded", "Tokens", "encode", "fitting_bytes", "tokens_of"]
 
@@ -49,7 +50,10 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """States of the evaluated part, the law fitted on the rest, and how they came about."""
+    """States of the evaluated part, the law fitted on the rest, and how they came about.
+
+    `rho` are the cosine distances of all tokens, which are known once both layers have been read.
+    """
 
     lower: NDArray[np.int64]
     upper: NDArray[np.int64]
@@ -60,6 +64,7 @@ class Coded:
     n_fit: int
     n_eff: float
     grouped: bool
+    rho: NDArray[np.float64]
 
 
 def tokens_of(pair: LayerPair) -> Tokens | Diagnostic:
@@ -81,10 +86,7 @@ def tokens_of(pair: LayerPair) -> Tokens | Diagnostic:
     if isinstance(lower, np.ndarray):  # what is read by blocks was checked by its store
         check_finite(lower, f"layer {pair.lower}")
         check_finite(upper, f"layer {pair.upper}")
-    defined = np.ones(len(lower), dtype=bool)
-    for x in (lower, upper):
-        for span, block in blocks(x):
-            defined[span] &= (block != 0).any(axis=1)
+    defined = _directed(lower) & _directed(upper)
     codes = group_codes(pair.groups, len(lower))
     notes: tuple[Diagnostic, ...] = ()
     if not defined.all():
@@ -145,7 +147,7 @@ def encode(
         normalise="unit",
         seed=seed,
     )
-    lower, upper = (_codes(rule, x, tokens.rows) for x in (tokens.lower, tokens.upper))
+    lower, upper, rho = _codes(rule, tokens)
     held = ~fit
     codes = group_codes(tokens.codes[held], n_eval)
     joint = lower[held] * np.int64(rule.n_states) + upper[held]
@@ -159,18 +161,48 @@ def encode(
         n_fit=n_fit,
         n_eff=effective_size(joint, codes),
         grouped=tokens.grouped,
+        rho=rho,
     )
 
 
-def _codes(rule: Any, x: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """State of each of the chosen rows, block by block."""
-    out = np.empty(len(x), dtype=np.int64)
-    chosen = np.zeros(len(x), dtype=bool)
-    chosen[rows] = True
-    for span, block in blocks(x):
+def _codes(
+    rule: Any, tokens: Tokens
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """States of the chosen rows in both layers and their cosine distance, in one reading."""
+    n = len(tokens.lower)
+    codes, rho = np.zeros((2, n), dtype=np.int64), np.zeros(n)
+    chosen = np.zeros(n, dtype=bool)
+    chosen[tokens.rows] = True
+    for span, block in blocks(tokens.lower):
         kept = chosen[span]
-        if kept.any():
-            found = np.zeros(len(block), dtype=np.int64)
-            found[kept] = rule.encode(np.asarray(block[kept], dtype=np.float32))
-            out[span] = found
-    return out[rows]
+        if not kept.any():
+            continue
+        both = []
+        for found, part in zip(codes, (block, np.asarray(tokens.upper[span])), strict=True):
+            raised = _raised(part if kept.all() else part[kept])
+            found[span][kept] = rule.encode(np.asarray(raised, dtype=np.float32))
+            both.append(raised)
+        rho[span][kept] = cosine_distances(*both)
+    return codes[0][tokens.rows], codes[1][tokens.rows], rho[tokens.rows]
+
+
+def _directed(x: Any) -> NDArray[np.bool_]:
+    """Which rows are not zero; found once per layer where it can be remembered."""
+    memo = getattr(x, "memo", {})
+    if "directed" not in memo:
+        memo["directed"] = np.concatenate([_nonzero(block) for _, block in blocks(x)])
+    found: NDArray[np.bool_] = memo["directed"]
+    return found
+
+
+def _nonzero(block: NDArray[Any]) -> NDArray[np.bool_]:
+    if block.dtype.itemsize == 2 and block.dtype.kind != "i":
+        # All bits but the sign; comparing half-precision values takes twenty times as long.
+        bits = np.ascontiguousarray(block).view(np.uint16)
+        return np.asarray(np.bitwise_or.reduce(bits, axis=1) & np.uint16(0x7FFF)) != 0
+    return np.asarray((block != 0).any(axis=1))
+
+
+def _raised(block: NDArray[Any]) -> NDArray[Any]:
+    """Halves in single precision, whatever is wider as it was."""
+    return as_float32(block) if block.dtype.itemsize == 2 else block

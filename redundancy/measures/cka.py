@@ -107,7 +107,7 @@ def measure(
     if constant:
         return Reading(estimate=_nothing(pair, *constant))
     x, y = (
-        a if hasattr(a, "memo") else np.asarray(a, dtype=np.float64)
+        a if hasattr(a, "memo") or a.dtype.itemsize <= 4 else np.asarray(a, dtype=np.float64)
         for a in (pair.x_lower, pair.x_upper)
     )
     options: dict[str, Any] = {

@@ -168,6 +168,7 @@ def measure(
             tokens.lower,
             tokens.upper,
             tokens.codes,
+            coded.rho,
             mi=mi == "route",
             seed=seed,
             kept=tokens.rows,
