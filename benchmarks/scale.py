@@ -35,6 +35,7 @@ import numpy as np  # noqa: E402
 
 import redundancy as rd  # noqa: E402
 from redundancy._files import write_sealed  # noqa: E402
+from redundancy._progress import TimeLeft  # noqa: E402
 from redundancy.store._schema import SampleRow, Sidecar, read_sidecar  # noqa: E402
 from redundancy.store._writer import write_shard  # noqa: E402
 from vlm.sample import CapturedSample  # noqa: E402
@@ -92,37 +93,57 @@ def make_store(folder: Path, layers: int, width: int, tokens: int, distinct: int
 class Watch(threading.Thread):
     """Memory and time of this process and its children, five times a second.
 
-    `cpu` is seconds on a processor; `wanting` adds those spent waiting for one that others use, so
-    that a busy machine does not make workers look idle.
+    `cpu` is seconds on a processor by process since the start; `wanting` adds those spent waiting
+    for one that others use, so that a busy machine does not make workers look idle.
     """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.resident = self.proportional = 0
-        self.cpu: dict[int, float] = {}
-        self.wanting: dict[int, float] = {}
+        self._times: dict[tuple[int, str], tuple[float, float]] = {}
+        self._before: dict[tuple[int, str], tuple[float, float]] = {}
         self._stop_now = threading.Event()
+        self._look()
+        self._before = dict(self._times)
 
     def run(self) -> None:
         while not self._stop_now.wait(0.2):
-            resident = proportional = 0
-            for pid in [os.getpid(), *children(os.getpid())]:
-                try:
-                    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                        kind, _, value = line.partition(":")
-                        if kind == "Rss":
-                            resident += int(value.split()[0]) * 1024
-                        elif kind == "Pss":
-                            proportional += int(value.split()[0]) * 1024
-                    run, wait, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
-                    self.cpu[pid] = int(run) / 1e9
-                    self.wanting[pid] = (int(run) + int(wait)) / 1e9
-                except (OSError, ValueError):
-                    continue
-            self.resident = max(self.resident, resident)
-            self.proportional = max(self.proportional, proportional)
+            self._look()
+
+    def _look(self) -> None:
+        resident = proportional = 0
+        for pid in [os.getpid(), *children(os.getpid())]:
+            try:
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    kind, _, value = line.partition(":")
+                    if kind == "Rss":
+                        resident += int(value.split()[0]) * 1024
+                    elif kind == "Pss":
+                        proportional += int(value.split()[0]) * 1024
+                for thread in Path(f"/proc/{pid}/task").iterdir():
+                    run, wait, _ = (thread / "schedstat").read_text().split()
+                    self._times[pid, thread.name] = int(run) / 1e9, (int(run) + int(wait)) / 1e9
+            except (OSError, ValueError):
+                continue
+        self.resident = max(self.resident, resident)
+        self.proportional = max(self.proportional, proportional)
+
+    @property
+    def cpu(self) -> float:
+        return self._sum(0)
+
+    @property
+    def wanting(self) -> float:
+        return self._sum(1)
+
+    def _sum(self, which: int) -> float:
+        nothing = (0.0, 0.0)
+        return sum(
+            now[which] - self._before.get(key, nothing)[which] for key, now in self._times.items()
+        )
 
     def stop(self) -> None:
+        self._look()
         self._stop_now.set()
         self.join()
 
@@ -258,41 +279,49 @@ def estimate(folder: Path, options: argparse.Namespace) -> None:
         options.distinct or options.tokens,
     )
     size = options.layers * options.width * options.tokens * 2
+    clock = TimeLeft()  # the one that the command line shows
     foretold: list[tuple[float, float]] = []
     started = time.perf_counter()
 
     def on_result(result: Any, done: int, total: int) -> None:
-        now = time.perf_counter() - started
-        foretold.append((now, now / done * total))
+        clock.finished((result.measure, result.modality, *result.pair))
+        now, left = time.perf_counter() - started, clock.seconds() or 0.0
+        foretold.append((now, left))
         if options.verbose:
-            print(f"  {done} of {total} after {now:.0f} s", flush=True)
+            print(
+                f"  {done} of {total} ({result.measure} {result.pair[0]}-{result.pair[1]}) after "
+                f"{now:.0f} s, {left:.0f} s left",
+                flush=True,
+            )
 
     watch = Watch()
     watch.start()
     results = rd.estimate(
         path,
-        options.measure,
+        options.measure.split(","),
         layers=options.use,
         memory=options.memory,
         jobs=options.jobs,
         on_result=on_result,
+        on_plan=lambda steps, workers: clock.plan(steps, workers, kind=lambda step: step[:2]),
     )
     took = time.perf_counter() - started
     watch.stop()
-    later = [total for now, total in foretold if now > took / 4]
-    worst = max((abs(total - took) / took for total in later), default=0.0)
-    # The resource tracker of the pool sleeps; what is left without workers is this process.
-    workers = sum(pid != os.getpid() and used > 1 for pid, used in watch.cpu.items()) or 1
-    busy, wanting = (sum(one.values()) / took / workers for one in (watch.cpu, watch.wanting))
+    told = [(now, left) for now, left in foretold if took / 4 < now < 0.85 * took]
+    worst = max((abs(left / (took - now) - 1.0) for now, left in told), default=0.0)
+    end = max((abs(now + left - took) / took for now, left in told), default=0.0)
+    busy, wanting = (one / took / options.jobs for one in (watch.cpu, watch.wanting))
     print(
-        f"estimate {options.measure}: {len(results)} pairs, {size / 1e9:.1f} GB of states "
+        f"estimate {options.measure}: {len(results)} results, {size / 1e9:.1f} GB of states "
         f"({options.layers} layers, width {options.width:,}, {options.tokens:,} tokens, "
-        f"{options.distinct or options.tokens:,} distinct) in {took:.0f} s; processors "
-        f"{busy:.0%} busy ({wanting:.0%} with waiting for a processor that others held, {workers} "
-        f"processes); peak {watch.proportional / 1e9:.2f} GB (resident summed "
-        f"{watch.resident / 1e9:.2f}), limit {options.memory or 'none'}; end foretold within "
-        f"{worst:.0%} after the first quarter"
+        f"{options.distinct or options.tokens:,} distinct) in {took:.0f} s; {watch.cpu:.0f} s of "
+        f"processor, {options.jobs} processors {busy:.0%} busy ({wanting:.0%} with waiting for one "
+        f"that others held); peak {watch.proportional / 1e9:.2f} GB (resident summed "
+        f"{watch.resident / 1e9:.2f}), limit {options.memory or 'none'}; from 1/4 to 85% of the "
+        f"time, time left right within {worst:.0%}, end foretold within {end:.0%}"
     )
+    if options.save:
+        results.save(options.save)
 
 
 def engines(folder: Path, options: argparse.Namespace) -> None:
@@ -324,7 +353,7 @@ def engines(folder: Path, options: argparse.Namespace) -> None:
         answers[engine] = list(found)
         whole = time.perf_counter() - started
         watch.stop()
-        times[engine] = (whole, first[-1] - first[1], sum(watch.cpu.values()))
+        times[engine] = (whole, first[-1] - first[1], watch.cpu)
     for engine, (whole, steady, cpu) in times.items():
         print(
             f"engines: {engine} {whole:.1f} s in all, {steady:.1f} s from the second result to the "
@@ -355,8 +384,9 @@ def main() -> None:
     parser.add_argument("--distinct", type=int)
     parser.add_argument("--use", help="layers of the store to estimate, e.g. 0-4; all if absent")
     parser.add_argument("--memory", default="4GB")
-    parser.add_argument("--measure", default="informational")
+    parser.add_argument("--measure", default="informational", help="one, or several by commas")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--save", help="folder for the record of what `estimate` finds")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     if not options.parts:

@@ -134,7 +134,7 @@ def _threads() -> Any:
 def _drawn(n: int, count: int, seed: int) -> npt.NDArray[np.int64]:
     """The first `count` of a random order of 0..n - 1, as faiss draws it from the same seed."""
     bits = np.random.MT19937()
-    bits._legacy_seeding(seed % 2**32)  # type: ignore[attr-defined]  # not in the stubs
+    bits._legacy_seeding(seed % 2**32)
     raw = bits.random_raw(count)
     order: dict[int, int] = {}
     out = np.empty(count, dtype=np.int64)

@@ -42,6 +42,7 @@ def estimate(
     memory: str | int | None = None,
     done: Mapping[Key, PairResult] | None = None,
     on_result: Callable[[PairResult, int, int], None] | None = None,
+    on_plan: Callable[[list[Key], int], None] | None = None,
     record: RunRecord | None = None,
     **options: Any,
 ) -> Results:
@@ -83,6 +84,10 @@ def estimate(
         Results of an earlier, interrupted run; their pairs are not computed again.
     on_result : callable, optional
         Called with each new result, the number finished and the number in all.
+    on_plan : callable, optional
+        Called once before work begins: measure, modality, lower and upper layer of each result to
+        come, in the order in which they are begun, and how many are made at a time. Not called for
+        a cluster elsewhere, whose size is its own matter.
     record : RunRecord, optional
         Carried by the returned `Results`, and written by its `save`.
     **options
@@ -130,6 +135,8 @@ def estimate(
     if memory is not None:
         jobs = jobs_within(parse_bytes(memory), store, waiting, jobs)
     waiting = in_chains(waiting, jobs)
+    if on_plan is not None and ":" not in engine:
+        on_plan([task.key for task in waiting], jobs)
     try:
         for outcome in submit(run_task, waiting, engine=engine, jobs=jobs):
             task = waiting[outcome.index]

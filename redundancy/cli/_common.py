@@ -16,6 +16,8 @@ from redundancy.cli._complete import choices
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from redundancy._progress import TimeLeft
+
 __all__ = [
     "CI",
     "Fresh",
@@ -110,33 +112,36 @@ def print_json(document: Any) -> None:
 
 
 @contextmanager
-def progress(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None], None]]:
+def progress(
+    title: str, *, quiet: bool = False, clock: TimeLeft | None = None
+) -> Iterator[Callable[[int, int | None], None]]:
     """Show a bar with the time left on stderr and yield ``update(done, total)``.
 
     Without a terminal one line is written at most every ten seconds, so that logs stay readable.
+    A `clock` that knows more of the work than its number of steps tells the time left better.
     """
     if quiet:
         yield lambda done, total: None
     elif sys.stderr.isatty():
-        with _bar(title) as update:
+        with _bar(title, clock) as update:
             yield update
     else:
-        yield _lines(title)
+        yield _lines(title, clock)
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
+def _bar(title: str, clock: TimeLeft | None) -> Iterator[Callable[[int, int | None], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
     from rich.text import Text
 
-    from redundancy._progress import TimeLeft
+    from redundancy._progress import TimeLeft as Clock
     from redundancy.report.numbers import duration
 
-    clock = TimeLeft()
+    known = clock or Clock()
 
     class Left(ProgressColumn):
         def render(self, task: Any) -> Text:
-            left = clock.seconds()
+            left = known.seconds()
             return Text("" if left is None else f"{duration(left)} left")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
@@ -145,17 +150,17 @@ def _bar(title: str) -> Iterator[Callable[[int, int | None], None]]:
 
         def update(done: int, total: int | None) -> None:
             if total is not None:
-                clock.update(done, total)
+                known.update(done, total)
             bar.update(task, completed=done, total=total)
 
         yield update
 
 
-def _lines(title: str) -> Callable[[int, int | None], None]:
-    from redundancy._progress import TimeLeft
+def _lines(title: str, clock: TimeLeft | None) -> Callable[[int, int | None], None]:
+    from redundancy._progress import TimeLeft as Clock
     from redundancy.report.numbers import duration
 
-    last, clock = time.monotonic(), TimeLeft()
+    last, clock = time.monotonic(), clock or Clock()
 
     def update(done: int, total: int | None) -> None:
         nonlocal last

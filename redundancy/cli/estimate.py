@@ -114,6 +114,7 @@ def command(
     import msgspec
 
     from estimators import InputError
+    from redundancy._progress import TimeLeft
     from redundancy.layer_matrices import layer_matrices
     from redundancy.provenance import new_record, new_run_id
     from redundancy.report.html import write_report
@@ -159,10 +160,12 @@ def command(
     )
     folder.write(record)
     done = folder.done()
-    with progress("estimating", quiet=quiet) as update, folder.journal() as journal:
+    clock = TimeLeft()
+    with progress("estimating", quiet=quiet, clock=clock) as update, folder.journal() as journal:
 
         def on_result(result: Any, finished: int, total: int) -> None:
             journal.add(result)
+            clock.finished((result.measure, result.modality, *result.pair))
             update(finished, total)
 
         results = estimate(
@@ -180,6 +183,7 @@ def command(
             memory=memory,
             done=done,
             on_result=on_result,
+            on_plan=lambda steps, workers: clock.plan(steps, workers, kind=lambda step: step[:2]),
             **options,
         )
     matrices = layer_matrices(

@@ -199,7 +199,7 @@ def _nonzero(block: NDArray[Any]) -> NDArray[np.bool_]:
     if block.dtype.itemsize == 2 and block.dtype.kind != "i":
         # All bits but the sign; comparing half-precision values takes twenty times as long.
         bits = np.ascontiguousarray(block).view(np.uint16)
-        return np.asarray(np.bitwise_or.reduce(bits, axis=1) & np.uint16(0x7FFF)) != 0
+        return np.asarray(np.bitwise_or.reduce(bits, axis=1) & np.uint16(0x7FFF), dtype=bool)
     return np.asarray((block != 0).any(axis=1))
 
 
