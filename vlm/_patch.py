@@ -1,4 +1,4 @@
-"""One plan on one live model: the hook that sees the tokens, and the forwards of the blocks."""
+"""One plan on one live model: the forward that sees the tokens, and those of the blocks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -34,19 +34,18 @@ class _Pass:
     real: Tensor | None = None
     before: Tensor | None = None
     took_part: Tensor | None = None
-    memo: dict[tuple[Any, ...], tuple[Any, Any]] = field(default_factory=dict)
+    memo: dict[tuple[str, Any], tuple[Any, Any]] = field(default_factory=dict)
 
     def once(self, name: str, value: Any, group: Any, make: Callable[[], Any]) -> Any:
         """Return what `make` makes of an argument that a group of blocks gets."""
-        key = (name, id(value), group)
-        if key not in self.memo:
-            # The value is kept beside its result, so that its id is not given to another.
-            self.memo[key] = (value, make())
-        return self.memo[key][1]
+        known = self.memo.get((name, group))
+        if known is None or known[0] is not value:
+            known = self.memo[name, group] = (value, make())
+        return known[1]
 
 
 class Patch:
-    """One plan on one model: the hook that sees the tokens, and the blocks' forwards."""
+    """One plan on one model: the forward that sees the tokens, and the blocks' forwards."""
 
     def __init__(
         self, plan: SkipPlan, model: Any, vision_mask: Tensor | None, rule: Rule | None
@@ -56,21 +55,33 @@ class Patch:
         self.vision_mask = vision_mask
         self.rule = rule
         self.hides = rule is not None or not plan.drops_only
+        self.vision_ids = live.vision_token_ids(model) if self.hides else ()
         # Per thread, so that several may generate under one plan.
         self.local = threading.local()
 
-    # The two hooks on the base model.
+    # The forward of the base model.
 
-    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def wrap_base(self, module: nn.Module) -> Callable[..., Any]:
+        """Make the forward that sees the tokens before they are merged with the image.
+
+        No hook: their numbers differ from context to context, and torch.compile would compile anew.
+        """
+        original: Callable[..., Any] = module.forward
         names = _parameters(module)
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        cache = given.get("past_key_values")
-        if cache is not None:
-            adopt(cache, self.plan, self.rule)
-        self.local.step = self._pass(given, cache)
 
-    def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        self.local.step = None
+        @wraps(original)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            cache = given.get("past_key_values")
+            if cache is not None:
+                adopt(cache, self.plan, self.rule)
+            self.local.step = self._pass(given, cache)
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self.local.step = None
+
+        return forward
 
     def _pass(self, given: Mapping[str, Any], cache: Any) -> _Pass:
         ids, embeds = given.get("input_ids"), given.get("inputs_embeds")
@@ -80,7 +91,7 @@ class Patch:
         if embeds is not None and ids is None:
             vision = self._explicit(embeds)
         elif ids is not None and any(map(_is_image, given, given.values())):
-            vision = live.vision_mask(self.model, ids)
+            vision = torch.isin(ids, torch.tensor(self.vision_ids, device=ids.device))
         else:
             # Without an image in this call, a placeholder id is one that the model has generated.
             return _Pass(None, cache, by_order)

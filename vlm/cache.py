@@ -77,7 +77,8 @@ class CompactLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no
             raise _out_of_place()
         index, valid, _ = self._coming
         if self.kept is None:
-            return index, valid
+            # Own copies: torch.compile makes code anew where layers share a tensor and then do not.
+            return index.clone(), None if valid is None else valid.clone()
         kept = torch.cat([self.kept.to(index.device), index], dim=1)
         if self.valid is None and valid is None:
             return kept, None
@@ -103,7 +104,7 @@ class CompactLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no
         if self.keys is None or self.values is None:
             self.dtype, self.device = key_states.dtype, key_states.device
             self.is_initialized = True
-            keys, values = key_states, value_states
+            keys, values = key_states.contiguous(), value_states.contiguous()
         else:
             keys = torch.cat([self.keys, key_states], dim=-2)
             values = torch.cat([self.values, value_states], dim=-2)

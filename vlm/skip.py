@@ -97,25 +97,25 @@ def skipping(
         if base in _PLANNED:
             raise VLMError("a plan is applied to this model already; leave its context first.")
         _PLANNED.add(base)
-    handles = []
     before: list[tuple[nn.Module, Any]] = []
+
+    def replace(module: nn.Module, forward: Any) -> None:
+        before.append((module, module.__dict__.get("forward")))
+        # The attribute of the instance goes before the class's method.
+        module.forward = forward
+
     try:
-        handles.append(base.register_forward_pre_hook(patch.enter, with_kwargs=True))
-        handles.append(base.register_forward_hook(patch.leave, always_call=True))
+        replace(base, patch.wrap_base(base))
         for number, layer in enumerate(layers):
             if keep is not None or kinds[number] != _FULL or not plan.active_vision(number):
-                before.append((layer, layer.__dict__.get("forward")))
-                # The attribute of the instance goes before the class's method.
-                layer.forward = patch.wrap(number, layer)
+                replace(layer, patch.wrap(number, layer))
         yield given
     finally:
-        for layer, forward in before:
+        for module, forward in before:
             if forward is None:
-                del layer.forward
+                del module.forward
             else:
-                layer.forward = forward
-        for handle in handles:
-            handle.remove()
+                module.forward = forward
         with _LOCK:
             _PLANNED.discard(base)
 

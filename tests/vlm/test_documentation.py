@@ -97,10 +97,25 @@ def _linear(live: Any) -> None:
         pass
 
 
-def _flash(live: Any) -> None:
-    live.config.text_config._attn_implementation_internal = "flash_attention_2"
+def _kernel(live: Any) -> None:
+    live.config.text_config._attn_implementation_internal = "flex_attention"
     with skipping(live, LATE):
         pass
+
+
+def _flash_windows(live: Any) -> None:
+    live.config.text_config._attn_implementation_internal = "flash_attention_2"
+    live.config.text_config.sliding_window = 8
+    with skipping(live, LATE):
+        pass
+
+
+def _flash_packed(live: Any) -> None:
+    live.config.text_config._attn_implementation_internal = "flash_attention_2"
+    inputs = tiny.batch(live, [1])
+    n = inputs["input_ids"].shape[1]
+    with skipping(live, LATE):
+        live(**inputs, position_ids=torch.tensor([[*range(4), *range(n - 4)]]))
 
 
 def _cache(make: Callable[[Any], Any]) -> Callable[[Any], None]:
@@ -181,7 +196,18 @@ REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
         _linear,
         "layers of type linear_attention",
     ),
-    "flash, flex and paged attention by name": (_flash, "do not support attn_implementation"),
+    "flex and paged attention, and other kernels from the hub": (
+        _kernel,
+        "do not support attn_implementation",
+    ),
+    "flash attention, where vision tokens are hidden from a model with sliding windows (Gemma 3)": (
+        _flash_windows,
+        "layers with a sliding window",
+    ),
+    "flash attention, several prompts packed into one row": (
+        _flash_packed,
+        "this row packs several",
+    ),
     "`StaticCache`": (
         _cache(lambda live: StaticCache(config=live.config, max_cache_len=64)),
         "not with a StaticCache",
@@ -225,4 +251,5 @@ def test_what_the_page_says_is_refused(what: str, folder: Path) -> None:
     if what not in ("layers of linear, chunked or recurrent attention",):
         live.config.model_type = "llava"
         live.config.text_config._attn_implementation_internal = "sdpa"
+        live.config.text_config.sliding_window = None
         assert torch.equal(live(**inputs).logits, again(**inputs).logits)

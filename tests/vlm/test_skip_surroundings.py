@@ -316,32 +316,6 @@ def test_a_family_without_a_file_is_named_with_what_to_do(folder: Path) -> None:
         pass
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("in_place", [False, True], ids=["wrapped", "in place"])
-@pytest.mark.parametrize("model_type", ["llava", "qwen2_5_vl"])
-@torch.no_grad()
-def test_compiled_code_sees_the_plan_come_and_go(
-    folder: Path, model_type: str, in_place: bool
-) -> None:
-    live = tiny.build(model_type, folder)
-    inputs = tiny.batch(live, [1, 2])
-    plain = live(**inputs).logits
-    with skipping(live, PLAN):
-        expected, words = live(**inputs).logits, _words(live, inputs)
-    torch._dynamo.reset()
-    compiled = live
-    if in_place:
-        for layer in decoder_layers(live):
-            layer.compile(backend="eager")
-    else:
-        compiled = torch.compile(live, backend="eager")
-    torch.testing.assert_close(compiled(**inputs).logits, plain)
-    with skipping(compiled, PLAN):
-        torch.testing.assert_close(compiled(**inputs).logits, expected)
-        assert _words(compiled, inputs) == words
-    torch.testing.assert_close(compiled(**inputs).logits, plain)
-
-
 @torch.no_grad()
 def test_parts_of_a_model_do_not_run_alone_under_a_plan(live: Any) -> None:
     with skipping(live, LATE):
