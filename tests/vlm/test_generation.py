@@ -103,9 +103,7 @@ def _joined(*turns: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Gemma 3's own masks let an image see itself both ways in the first turn only, plan or no plan, so
-# a later turn has no counterpart in one pass over everything.
-@pytest.mark.parametrize("family", sorted({*families.names()} - {"gemma3"}))
+@pytest.mark.parametrize("family", families.names())
 @torch.no_grad()
 def test_a_conversation_goes_on_with_another_image(family: str, folder: Path) -> None:
     """An image, an answer, a further image: as if all had been there from the start."""
@@ -126,9 +124,11 @@ def test_a_conversation_goes_on_with_another_image(family: str, folder: Path) ->
         n = cache.get_seq_length()
         given = {"input_ids": whole["input_ids"][:, n:], "attention_mask": whole["attention_mask"]}
         given |= {name: second[name] for name in second if name not in BY_TOKEN}
-        for name in ("mm_token_type_ids", "token_type_ids"):
-            if name in whole:
-                given[name] = whole[name][:, n:]
+        if "mm_token_type_ids" in whole:
+            given["mm_token_type_ids"] = whole["mm_token_type_ids"][:, n:]
+        if "token_type_ids" in whole:
+            # Gemma 3 lets an image see itself both ways, and looks up images from the very start.
+            given["token_type_ids"] = whole["token_type_ids"]
         if hasattr(live.model, "get_rope_index"):
             # Angles in time, height and width depend on all images before; callers give them.
             names = ("input_ids", "image_grid_thw", "mm_token_type_ids", "attention_mask")
@@ -139,6 +139,38 @@ def test_a_conversation_goes_on_with_another_image(family: str, folder: Path) ->
     with reference.masked(live, decoder_layers(live), plan, token, prompt):
         expected = live(**whole, use_cache=False).logits[:, n:]
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+# Qwen's models compute positions from all images of a conversation; callers of forward give them.
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=() if name in ("llava", "gemma3") else pytest.mark.slow)
+        for name in families.names()
+        if not name.startswith("qwen")
+    ],
+)
+@torch.no_grad()
+def test_generate_answers_a_further_turn_about_a_further_image(family: str, folder: Path) -> None:
+    """Three turns with an image each, as a chat calls generate: all the text, the new image."""
+    live, plan = tiny.build(family, folder), PLANS["everything"]
+    token, cache = vision_token_ids(live)[0], None
+    turns = [tiny.batch(live, [1], text=[6 - i], seed=i) for i in range(3)]
+    shown: dict[str, Any] = {}
+    for turn in turns:
+        shown = _joined(shown, turn)
+        prompt = shown["input_ids"].shape[1]
+        with reference.masked(live, decoder_layers(live), plan, token, prompt):
+            expected = live.generate(**shown, **_quiet(live, 4), use_cache=False)
+        given = {name: (shown if name in BY_TOKEN else turn)[name] for name in turn}
+        with skipping(live, plan):
+            cache = DynamicCache(config=live.config) if cache is None else cache
+            said = live.generate(**given, **_quiet(live, 4), past_key_values=cache)
+        assert said.tolist() == expected.tolist()
+        answer = said[:, prompt:]
+        middle = {name: torch.zeros_like(answer) for name in BY_TOKEN if name in shown}
+        middle |= {"input_ids": answer, "attention_mask": torch.ones_like(answer)}
+        shown = _joined(shown, middle)
 
 
 @pytest.mark.parametrize(
