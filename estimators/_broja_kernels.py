@@ -20,7 +20,9 @@ __all__ = [
     "compiled",
     "constraints",
     "forward_substitute",
+    "pair_diagonal",
     "pair_gram",
+    "pair_slices",
     "solve_slices",
 ]
 
@@ -178,32 +180,28 @@ def back_substitute(b_ptr: IntArray, hbb: FloatArray, v: FloatArray) -> None:
             v[start + i] = s / hbb[start + i, i]
 
 
-def pair_gram(
+def pair_slices(
     t_ptr: IntArray,
     a_start: IntArray,
     b_start: IntArray,
     k_ptr: IntArray,
+    l_ptr: IntArray,
     m_max: int,
-    n_max: int,
-    pair: IntArray,
     weight: FloatArray,
-    along: FloatArray,
     k_out: FloatArray,
     q_out: FloatArray,
     of_y_out: FloatArray,
-    gram: FloatArray,
+    kq_out: FloatArray,
+    qkq_out: FloatArray,
 ) -> None:
-    """Add U^T L^+ U to the lower triangle of `gram`, L the slices of z.
+    """Invert the slices L of z, up to their gauge.
 
-    `weight` holds nu p and `along` the entries of U, slice by slice, each slice an m by n block.
-    A slice is ``[[Dx, W], [W^T, Dy]]``. With Q = W Dy^{-1} its Schur complement in the cells of X
-    is the Laplacian of ``W Q^T``; K is its inverse with the heaviest cell grounded.
+    `weight` holds nu p, slice by slice, each slice an m by n block W. A slice is
+    ``[[Dx, W], [W^T, Dy]]``. With Q = W Dy^{-1} its Schur complement in the cells of X is the
+    Laplacian of ``W Q^T``; K is its inverse with the heaviest cell grounded. Of L^+ remain K, -K Q
+    and Dy^{-1} + Q^T K Q.
     """
     lap = np.empty((m_max, m_max))
-    k = np.empty((m_max, m_max))
-    kq = np.empty((m_max, n_max))
-    qkq = np.empty((n_max, n_max))
-    row = np.empty(n_max)
     x = np.empty(m_max)
     pivots = np.empty(m_max)
     order = np.empty(m_max, dtype=np.int64)
@@ -211,9 +209,10 @@ def pair_gram(
         t0 = t_ptr[z]
         m, n = a_start[z + 1] - a_start[z], b_start[z + 1] - b_start[z]
         w = weight[t0 : t0 + m * n].reshape((m, n))
-        u = along[t0 : t0 + m * n].reshape((m, n))
-        ids = pair[t0 : t0 + m * n].reshape((m, n))
         q = q_out[t0 : t0 + m * n].reshape((m, n))
+        kq = kq_out[t0 : t0 + m * n].reshape((m, n))
+        k = k_out[k_ptr[z] : k_ptr[z] + m * m].reshape((m, m))
+        qkq = qkq_out[l_ptr[z] : l_ptr[z] + n * n].reshape((n, n))
         of_y = of_y_out[b_start[z] : b_start[z] + n]
         of_y[:] = 0.0
         for i in range(m):
@@ -257,7 +256,7 @@ def pair_gram(
                 factor = lap[h, i] / pivot
                 for f2 in range(e + 1, m):
                     lap[h, order[f2]] += factor * lap[i, order[f2]]
-        k[:m, :m] = 0.0
+        k[:] = 0.0
         for column in range(m - 1):
             x[:m] = 0.0
             x[column] = 1.0
@@ -271,36 +270,113 @@ def pair_gram(
                     v += lap[order[e], order[f]] * x[f]
                 x[e] += v / pivots[e]
                 k[order[e], order[column]] = x[e]
-        for i in range(m):
-            for j in range(n):
-                v = 0.0
-                for h in range(m):
-                    v += k[i, h] * q[h, j]
-                kq[i, j] = v
-        for j in range(n):
-            for j2 in range(n):
-                v = 0.0
-                for i in range(m):
-                    v += q[i, j] * kq[i, j2]
-                qkq[j, j2] = v
-            qkq[j, j] += 1.0 / of_y[j]
+        kq[:] = 0.0
         for i in range(m):
             for h in range(m):
-                k_out[k_ptr[z] + i * m + h] = k[i, h]
+                v = k[i, h]
+                for j in range(n):
+                    kq[i, j] += v * q[h, j]
+        qkq[:] = 0.0
         for i in range(m):
             for j in range(n):
-                u1 = u[i, j]
+                v = q[i, j]
+                for j2 in range(n):
+                    qkq[j, j2] += v * kq[i, j2]
+        for j in range(n):
+            qkq[j, j] += 1.0 / of_y[j]
+
+
+def pair_diagonal(
+    ptr: IntArray,
+    place: IntArray,
+    slice_of: IntArray,
+    t_ptr: IntArray,
+    a_start: IntArray,
+    b_start: IntArray,
+    k_ptr: IntArray,
+    l_ptr: IntArray,
+    along: FloatArray,
+    k: FloatArray,
+    kq: FloatArray,
+    qkq: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Fill `out` with the diagonal of U^T L^+ U; arguments as for `pair_gram`."""
+    for pair in range(len(out)):
+        total = 0.0
+        for t in range(ptr[pair], ptr[pair + 1]):
+            z, at = slice_of[t], place[t]
+            m, n = a_start[z + 1] - a_start[z], b_start[z + 1] - b_start[z]
+            i, j = (at - t_ptr[z]) // n, (at - t_ptr[z]) % n
+            v = qkq[l_ptr[z] + j * n + j] - 2.0 * kq[at] + k[k_ptr[z] + i * m + i]
+            total += along[at] * along[at] * v
+        out[pair] = total
+
+
+def pair_gram(
+    active: IntArray,
+    ptr: IntArray,
+    place: IntArray,
+    slice_of: IntArray,
+    t_ptr: IntArray,
+    a_start: IntArray,
+    b_start: IntArray,
+    k_ptr: IntArray,
+    l_ptr: IntArray,
+    pair: IntArray,
+    along: FloatArray,
+    k: FloatArray,
+    kq: FloatArray,
+    qkq: FloatArray,
+    buffer: FloatArray,
+    gram: FloatArray,
+) -> None:
+    """Fill the lower triangle of `gram` with U^T L^+ U, its rows and columns the active pairs.
+
+    `along` holds the entries of U and `pair` their pairs, slice by slice; `place` says for each
+    triple, pair by pair, where it stands there, and `slice_of` in which slice.
+    """
+    row = np.empty(buffer.shape[1])
+    at_t = np.empty(len(buffer), dtype=np.int64)
+    for low in range(0, len(active), len(buffer)):
+        # Several rows at a time: what they read of a slice is then still in the cache.
+        high = min(low + len(buffer), len(active))
+        buffer[:] = 0.0
+        for r in range(high - low):
+            at_t[r] = ptr[active[low + r]]
+        for z in range(len(t_ptr) - 1):
+            t0 = t_ptr[z]
+            m, n = a_start[z + 1] - a_start[z], b_start[z + 1] - b_start[z]
+            for r in range(high - low):
+                t = at_t[r]
+                if t == ptr[active[low + r] + 1] or slice_of[t] != z:
+                    continue
+                at_t[r] += 1
+                at = place[t]
+                u1 = along[at]
                 if u1 == 0.0:
                     continue
-                target = gram[ids[i, j]]
+                i, j = (at - t0) // n, (at - t0) % n
+                of_j, of_i = l_ptr[z] + j * n, t0 + i * n
                 for j2 in range(n):
-                    row[j2] = u1 * (qkq[j, j2] - kq[i, j2])
+                    row[j2] = u1 * (qkq[of_j + j2] - kq[of_i + j2])
+                line = buffer[r]
                 for h in range(i + 1):
-                    shift = u1 * (k[i, h] - kq[h, j])
+                    first = t0 + h * n
+                    shift = u1 * (k[k_ptr[z] + i * m + h] - kq[first + j])
                     # Pairs are numbered x by x, so what lies beyond (i, j) in the last row is
                     # the upper triangle, which nobody reads.
-                    for j2 in range(n):
-                        target[ids[h, j2]] += u[h, j2] * (row[j2] + shift)
+                    start = pair[first]
+                    if pair[first + n - 1] - start == n - 1:
+                        target, other = line[start : start + n], along[first : first + n]
+                        for j2 in range(n):
+                            target[j2] += other[j2] * (row[j2] + shift)
+                    else:
+                        for j2 in range(n):
+                            line[pair[first + j2]] += along[first + j2] * (row[j2] + shift)
+        for r in range(high - low):
+            for column in range(low + r + 1):
+                gram[low + r, column] = buffer[r, active[column]]
 
 
 def solve_slices(

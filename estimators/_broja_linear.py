@@ -30,6 +30,10 @@ _JITTER = (1e-15, 1e-12, 1e-9)
 # What the pair matrix may leave of a right-hand side, and how often it may try.
 _REFINED = 1e-10
 _REFINEMENTS = 12
+# A pair that adds less than this to the unit diagonal is left to the refinement.
+_ACTIVE = 0.1
+# Rows of the pair matrix that are built together.
+_ROWS = 8
 # One entry of the pair matrix costs about as much as this many operations in BLAS.
 _ENTRY_COST = 40.0
 
@@ -54,12 +58,29 @@ class CellMatrix:
         self.haa = np.zeros((n_a, n_a), order="F")
         self.hba = np.zeros((n_b, n_a))
         self.hbb = np.zeros((n_b, width))
+        # The matrix before its factorisation, kept once one has failed: the next will too.
+        self.kept: FloatArray | None = None
 
     def factor(self, p: FloatArray, nu: FloatArray, c: FloatArray) -> bool:
         """See `NewtonMatrix`."""
-        return any(self._factor(p, nu, c, jitter) for jitter in _JITTER)
+        if not self._assemble(p, nu, c):
+            return False
+        if self.kept is not None:
+            self.kept[:] = self.haa
+        for number, jitter in enumerate(_JITTER):
+            if number:
+                if self.kept is not None:
+                    self.haa[:] = self.kept
+                else:
+                    self._assemble(p, nu, c)
+                    self.kept = self.haa.copy(order="F")
+            # lam_z + v, mu_z - v changes nothing: the gauge fixes that freedom.
+            kernels.compiled(kernels.add_gauge)(self.program.a_z, self.scale, jitter, self.haa)
+            if cholesky(self.haa):
+                return True
+        return False
 
-    def _factor(self, p: FloatArray, nu: FloatArray, c: FloatArray, jitter: float) -> bool:
+    def _assemble(self, p: FloatArray, nu: FloatArray, c: FloatArray) -> bool:
         g = self.program
         failed = kernels.compiled(kernels.assemble)(
             g.ptr, g.ia, g.ib, g.pair_x, g.pair_y, g.a_ptr, g.b_ptr,
@@ -67,12 +88,9 @@ class CellMatrix:
         )  # fmt: skip
         if failed:
             return False
-        s = self.haa
-        d = s.diagonal().copy()
-        subtract_gram(self.hba.T, s)
-        # lam_z + v, mu_z - v changes nothing: the gauge fixes that freedom.
-        kernels.compiled(kernels.add_gauge)(g.a_z, d, jitter, s)
-        return cholesky(s)
+        self.scale = self.haa.diagonal().copy()
+        subtract_gram(self.hba.T, self.haa)
+        return True
 
     def solve(self, ra: FloatArray, rb: FloatArray) -> tuple[FloatArray, FloatArray]:
         """See `NewtonMatrix`."""
@@ -89,8 +107,10 @@ class PairMatrix:
     """Inverts the slices of z, corrects by the pairs' rank-one terms, refines the result.
 
     A slice is the Laplacian of a bipartite graph, up to signs; its factors are formed without
-    subtraction. Where a pair's c is negative (slack above 1) the matrix is built with 0 in its
-    place: conjugate gradients on the true matrix remove the difference, and rounding errors too.
+    subtraction. Where a pair's c is negative (slack above 1), or so small that the pair hardly
+    changes the matrix (near the solution, most pairs whose constraint is not active), the matrix
+    is built with 0 in its place: conjugate gradients on the true matrix remove the difference, and
+    rounding errors too.
     """
 
     def __init__(self, program: Program) -> None:
@@ -108,27 +128,42 @@ class PairMatrix:
         self.b_start = np.searchsorted(g.b_z[self.b_cells], [*targets, targets[-1] + 1])
         m, n = np.diff(self.a_start), np.diff(self.b_start)
         self.k_ptr = np.concatenate([[0], np.cumsum(m * m)])
-        self.k = np.empty(self.k_ptr[-1])
-        self.q = np.empty(len(z))
+        self.l_ptr = np.concatenate([[0], np.cumsum(n * n)])
+        self.k, self.qkq = np.empty(self.k_ptr[-1]), np.empty(self.l_ptr[-1])
+        self.q, self.kq = np.empty(len(z)), np.empty(len(z))
         self.of_y = np.empty(self.n_b)
-        self.gram = np.zeros((g.n_pairs, g.n_pairs))
-        self.m_max, self.n_max = int(m.max()), int(n.max())
+        # Where the triples, pair by pair, stand among those of the slices.
+        self.place = np.empty(len(z), dtype=np.int64)
+        self.place[self.triples] = np.arange(len(z))
+        self.slice_of = np.searchsorted(targets, z)
+        self.buffer, self.diagonal = np.empty((_ROWS, g.n_pairs)), np.empty(g.n_pairs)
+        self.memory = np.empty(g.n_pairs**2)
+        self.m_max = int(m.max())
 
     def factor(self, p: FloatArray, nu: FloatArray, c: FloatArray) -> bool:
         """See `NewtonMatrix`."""
         g = self.program
         self.p, self.nu, self.c = p, nu, c
         self.root = np.sqrt(np.maximum(c, 0.0))
-        self.gram[:] = 0.0
-        kernels.compiled(kernels.pair_gram)(
-            self.t_ptr, self.a_start, self.b_start, self.k_ptr, self.m_max, self.n_max,
-            g.pair[self.triples], (nu[g.pair] * p)[self.triples],
-            (self.root[g.pair] * p)[self.triples],
-            self.k, self.q, self.of_y, self.gram,
+        kernels.compiled(kernels.pair_slices)(
+            self.t_ptr, self.a_start, self.b_start, self.k_ptr, self.l_ptr, self.m_max,
+            (nu[g.pair] * p)[self.triples], self.k, self.q, self.of_y, self.kq, self.qkq,
         )  # fmt: skip
-        self.gram[np.diag_indices(len(self.gram))] += 1.0
-        if not np.isfinite(self.gram.diagonal()).all():
+        along = (self.root[g.pair] * p)[self.triples]
+        where = (g.ptr, self.place, self.slice_of, self.t_ptr, self.a_start, self.b_start,
+                 self.k_ptr, self.l_ptr)  # fmt: skip
+        inverse = (self.k, self.kq, self.qkq)
+        kernels.compiled(kernels.pair_diagonal)(*where, along, *inverse, self.diagonal)
+        if not np.isfinite(self.diagonal).all():
             return False
+        # What a pair adds to the matrix is measured by its diagonal.
+        self.active = np.flatnonzero(self.diagonal > _ACTIVE)
+        n = len(self.active)
+        self.gram = self.memory[: n * n].reshape(n, n)
+        kernels.compiled(kernels.pair_gram)(
+            self.active, *where, g.pair[self.triples], along, *inverse, self.buffer, self.gram
+        )
+        self.gram[np.diag_indices(n)] += 1.0
         # Row-major lower is column-major upper.
         return cholesky(self.gram.T, lower=False)
 
@@ -154,7 +189,9 @@ class PairMatrix:
     def _approximate(self, ra: FloatArray, rb: FloatArray) -> tuple[FloatArray, FloatArray]:
         g = self.program
         da, db = self._slices(ra, rb)
-        y = cholesky_solve(self.gram.T, self.root * self._along(da, db), lower=False)
+        along = (self.root * self._along(da, db))[self.active]
+        y = np.zeros(g.n_pairs)
+        y[self.active] = cholesky_solve(self.gram.T, along, lower=False)
         xa, xb = self._slices(*g.to_cells(self.p * (self.root * y)[g.pair]))
         return da - xa, db - xb
 

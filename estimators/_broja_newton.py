@@ -34,6 +34,8 @@ IntArray = NDArray[np.int64]
 _FIRST_SLACK = 0.05
 # Iterations without a better point after which there is none to come.
 _STALLED_AFTER = 25
+# As many with hardly any change at all: rounding has the last word, and will keep it.
+_FROZEN_AFTER, _FROZEN = 5, 0.01
 # A point so much worse than the best met: the next attempt, more patient, comes sooner to the end.
 _LOST = 1e4
 _BACKTRACKS = 30
@@ -296,6 +298,7 @@ def _solve(program: Program, aim: float, settings: Settings) -> Solution:
     merits: deque[float] = deque(maxlen=settings.remembered)
     at = _start(program, sums)
     best, best_score, best_at = at, np.inf, 0
+    last, frozen = 0.0, 0
     least_tau = 0.1 * aim / program.n_pairs
     iteration = 0
     for iteration in range(settings.max_iterations + 1):
@@ -307,7 +310,10 @@ def _solve(program: Program, aim: float, settings: Settings) -> Solution:
             best_at = iteration
         if score < best_score:
             best, best_score = at, score
+        frozen = frozen + 1 if abs(score - last) <= _FROZEN * last else 0
+        last = score
         lost = iteration - best_at > _STALLED_AFTER or score > _LOST * best_score
+        lost = lost or frozen >= _FROZEN_AFTER
         if score < aim or lost or not now.factor():
             break
         merits.append(now.merit)

@@ -389,6 +389,100 @@ def test_both_factorisations_solve_the_same_system(kind):
     assert max(np.abs(a - b).max() for a, b in zip(left, right, strict=True)) < 1e-9
 
 
+def newton_system(shape, seed, absent=0.0):
+    """A program with weights as the iteration would have them, and a right-hand side."""
+    from estimators._broja_presolve import presolve
+
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.ones(int(np.prod(shape)))).reshape(shape)
+    p_zx, p_zy = p.sum(axis=2), p.sum(axis=1)
+    holes = rng.random(p_zx.shape) < absent
+    # A hole closed in one row opens room in another: sums over z must stay equal.
+    p_zx = np.where(holes, 0.0, p_zx)
+    p_zy *= (p_zx.sum(axis=1) / p_zy.sum(axis=1))[:, None]
+    program, _ = presolve(p_zx, p_zy)
+    weights = rng.random(len(program.ia))
+    weights /= program.to_pairs(weights)[program.pair]
+    right = program.to_cells(rng.normal(size=len(program.ia)))
+    return program, weights, rng, right
+
+
+@pytest.mark.parametrize("absent", [0.0, 0.3])
+def test_pairs_that_hardly_count_are_left_to_the_refinement(absent):
+    """Near the solution most constraints are not active; the answer is that of all of them."""
+    from estimators import _broja_linear as linear
+
+    program, weights, rng, right = newton_system((7, 9, 8), 1, absent)
+    slack = 10.0 ** rng.uniform(-6, 0, size=program.n_pairs)
+    nu = 1e-6 / slack
+    c = nu * (1 / slack - 1)
+    matrix = linear.PairMatrix(program)
+    assert matrix.factor(weights, nu, c)
+    assert 0 < len(matrix.active) < 0.8 * program.n_pairs
+    assert len(matrix.gram) == len(matrix.active)
+    left = matrix._times(*matrix.solve(*right))
+    scale = max(np.abs(r).max() for r in right)
+    assert max(np.abs(a - b).max() for a, b in zip(left, right, strict=True)) < 1e-9 * scale
+
+
+@pytest.mark.parametrize("absent", [0.0, 0.4])
+def test_the_pair_matrix_is_what_it_says(absent):
+    """I + U^T L^+ U, L the slices, entry by entry, by dense algebra."""
+    from estimators import _broja_linear as linear
+
+    program, weights, rng, _ = newton_system((4, 6, 5), 2, absent)
+    nu = rng.random(program.n_pairs) + 0.1
+    c = nu * 10.0 ** rng.uniform(0, 2, size=len(nu))
+    matrix = linear.PairMatrix(program)
+    assert matrix.factor(weights, nu, c)
+    n_a, n = len(program.a), len(program.a) + len(program.b)
+    cells = np.stack([program.ia, n_a + program.ib])
+    slices, u = np.zeros((n, n)), np.zeros((n, program.n_pairs))
+    for t, (i, j) in enumerate(cells.T):
+        mass = nu[program.pair[t]] * weights[t]
+        slices[np.ix_([i, j], [i, j])] += mass
+        u[[i, j], program.pair[t]] += np.sqrt(c[program.pair[t]]) * weights[t]
+    dense = np.eye(program.n_pairs) + u.T @ np.linalg.pinv(slices, hermitian=True) @ u
+    active = matrix.active
+    np.testing.assert_allclose(matrix.diagonal, np.diag(dense) - 1, rtol=1e-8)
+    # `factor` left the Cholesky factor in the lower triangle.
+    lower = np.tril(matrix.gram)
+    np.testing.assert_allclose(lower @ lower.T, dense[np.ix_(active, active)], rtol=1e-8)
+
+
+def test_a_factorisation_tried_again_begins_with_the_same_matrix(monkeypatch):
+    from estimators import _broja_linear as linear
+
+    program, weights, rng, right = newton_system((4, 6, 5), 3)
+    nu = rng.random(program.n_pairs) + 0.1
+    fails = [True]
+    real = linear.cholesky
+
+    def cholesky(a, **how):
+        done = real(a, **how)
+        return done and not (fails and fails.pop())
+
+    monkeypatch.setattr(linear, "cholesky", cholesky)
+    matrix = linear.CellMatrix(program)
+    answers = []
+    for again in (True, True):  # assembled again, then copied
+        fails[:] = [again]
+        assert matrix.factor(weights, nu, nu)
+        assert not fails
+        answers.append(np.concatenate(matrix.solve(*right)))
+    assert matrix.kept is not None
+    assert np.array_equal(*answers)
+
+
+@pytest.mark.slow
+def test_a_wide_near_copy_stops_where_rounding_has_the_last_word():
+    kind, p = random_pmf(170, largest=64)
+    assert (kind, p.shape) == ("near copy", (31, 55, 55))
+    pid = broja_pid(p)
+    assert_sound(pid, p)
+    assert pid.params["iterations"] <= 70  # 92 when it waited for the stall
+
+
 def test_a_sum_within_rounding_is_renormalised():
     pid = broja_pid(GOOD * (1 + 5e-10))
     assert pid.certified
