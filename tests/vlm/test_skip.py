@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.vlm import reference, tiny
 from vlm import families
 from vlm._errors import VLMError
 from vlm.cache import cache_bytes
+from vlm.keep import Step
 from vlm.model import decoder_layers, vision_mask, vision_token_ids
 from vlm.plan import SkipPlan
 from vlm.skip import skipping
@@ -28,13 +30,28 @@ PLANS = {
     "drop last": SkipPlan(N, drop_layers=(N - 1,)),
     "everything": SkipPlan(N, vision_entry=1, vision_exit=5, vision_off=(3,), drop_layers=(0, 2)),
 }
+# How many images each row holds, and the side that is padded.
 BATCHES = {
     "one": ([1], "left"),
     "several left": ([1, 3, 2], "left"),
     "several right": ([2, 1], "right"),
     "with and without": ([0, 2, 1, 0], "left"),
+    "all of it right": ([0, 3, 1, 2], "right"),
     # Rows of one length with more or less of it vision: nothing is padded, but keys are uneven.
     "level": ([1, 2], "left"),
+}
+
+
+def _every_third(layer: int, hidden: torch.Tensor, vision: torch.Tensor) -> torch.Tensor:
+    """At every layer other tokens, and at one layer none."""
+    place = torch.arange(vision.shape[1])
+    return vision & ((place + layer) % 3 != 0) & (layer != 2)
+
+
+# What the grid runs: a plan, and besides it perhaps a rule that chooses token by token.
+WAYS: dict[str, tuple[SkipPlan, Any]] = {name: (plan, None) for name, plan in PLANS.items()} | {
+    "token by token": (SkipPlan(N), _every_third),
+    "tokens and layers": (SkipPlan(N, vision_entry=1, vision_exit=5), _every_third),
 }
 
 
@@ -60,50 +77,119 @@ def _quiet(live: Any) -> dict[str, Any]:
     }
 
 
-def _in_short_run(family: int, rows: int, plan: int) -> bool:
-    """Every family meets half of the plans, every plan half of the families, in all batches."""
-    return rows == (plan + family) % len(BATCHES) and (plan + family) % 2 == 0
+def _words(live: Any, inputs: dict[str, Any], *, use_cache: bool) -> list[list[int]]:
+    """Sixteen greedy words a row; by hand where padding stands between prompt and answer."""
+    mask = inputs["attention_mask"]
+    if bool(mask[:, -1].all()):
+        said = live.generate(**inputs, **_quiet(live), use_cache=use_cache)
+        return said[:, mask.shape[1] :].tolist()  # type: ignore[no-any-return]
+    whole, found = dict(inputs), []
+    out = live(**whole, position_ids=_positions(live, whole), use_cache=use_cache)
+    logits = out.logits[torch.arange(len(mask)), mask.sum(dim=1) - 1]
+    for _ in range(16):
+        logits[:, list(vision_token_ids(live))] = -torch.inf
+        word = logits.argmax(dim=-1, keepdim=True)
+        found.append(word)
+        for name, value in (("input_ids", word), ("attention_mask", torch.ones_like(word))):
+            whole[name] = torch.cat([whole[name], value], dim=1)
+        for name in {"token_type_ids", "mm_token_type_ids"} & set(whole):
+            whole[name] = torch.cat([whole[name], torch.zeros_like(word)], dim=1)
+        where = _positions(live, whole)
+        if use_cache:
+            given = {"input_ids": word, "attention_mask": whole["attention_mask"]}
+            cache = out.past_key_values
+            out = live(**given, position_ids=where[..., -1:], past_key_values=cache)
+        else:
+            out = live(**whole, position_ids=where, use_cache=False)
+        logits = out.logits[:, -1].clone()
+    return torch.cat(found, dim=1).tolist()  # type: ignore[no-any-return]
 
 
-_GRID = [
-    pytest.param(
-        family,
-        rows,
-        plan,
-        marks=() if _in_short_run(i, j, k) else pytest.mark.slow,
-    )
-    for i, family in enumerate(families.names())
-    for j, rows in enumerate(BATCHES)
-    for k, plan in enumerate(PLANS)
-]
+def _positions(live: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    if hasattr(live.model, "get_rope_index"):
+        names = ("input_ids", "image_grid_thw", "mm_token_type_ids", "attention_mask")
+        where, _ = live.model.get_rope_index(**{name: inputs[name] for name in names})
+        return where  # type: ignore[no-any-return]
+    return (inputs["attention_mask"].cumsum(dim=-1) - 1).clamp(min=0)
 
 
-@pytest.mark.parametrize(("model_type", "rows", "plan"), _GRID)
+def _in_short_run(family: int, rows: int, way: int) -> bool:
+    """Every family meets half of the ways, every way half of the families, in all batches."""
+    return (way + family) % 2 == 0 and rows == (way + family) // 2 % len(BATCHES)
+
+
+def _grid(ways: Sequence[str]) -> list[Any]:
+    return [
+        pytest.param(family, rows, way, marks=() if _in_short_run(i, j, k) else pytest.mark.slow)
+        for i, family in enumerate(families.names())
+        for j, rows in enumerate(BATCHES)
+        for k, way in enumerate(ways)
+    ]
+
+
+def _inputs(live: Any, model_type: str, rows: str) -> dict[str, Any]:
+    images, padding = BATCHES[rows]
+    return tiny.batch(live, images, text=_texts(model_type, rows), padding=padding)
+
+
+@pytest.mark.parametrize(("model_type", "rows", "way"), _grid(list(WAYS)))
 @torch.no_grad()
 def test_logits_and_words_are_those_of_the_masked_reference(
-    model_type: str, rows: str, plan: str, folder: Path
+    model_type: str, rows: str, way: str, folder: Path
 ) -> None:
     live = tiny.build(model_type, folder)
-    images, padding = BATCHES[rows]
-    inputs = tiny.batch(live, images, text=_texts(model_type, rows), padding=padding)
+    plan, choose = WAYS[way]
+    inputs = _inputs(live, model_type, rows)
     real = inputs["attention_mask"].bool()
-    prompt = real.shape[1]
-    token = vision_token_ids(live)[0]
-    layers = decoder_layers(live)
-    with reference.masked(live, layers, PLANS[plan], token, prompt):
+    slow = (live, decoder_layers(live), plan, vision_token_ids(live)[0], real.shape[1], choose)
+
+    def rule(step: Step) -> torch.Tensor:
+        return choose(step.layer, step.hidden, step.vision)  # type: ignore[no-any-return]
+
+    keep = None if choose is None else rule
+    with reference.masked(*slow):
         expected = live(**inputs, use_cache=False).logits
-    with skipping(live, PLANS[plan]):
+    with skipping(live, plan, keep=keep):
         plain = live(**inputs, use_cache=False).logits
         cached = live(**inputs, use_cache=True).logits
     assert (expected - live(**inputs).logits)[real].abs().max() > 1e-2  # the plan matters
     torch.testing.assert_close(plain[real], expected[real], atol=1e-4, rtol=0)
     torch.testing.assert_close(cached[real], expected[real], atol=1e-4, rtol=0)
-    if padding == "left":
-        with reference.masked(live, layers, PLANS[plan], token, prompt):
-            expected = live.generate(**inputs, **_quiet(live), use_cache=False)
-        with skipping(live, PLANS[plan]):
-            got = live.generate(**inputs, **_quiet(live))
-        assert got.tolist() == expected.tolist()
+    with reference.masked(*slow):
+        words = _words(live, inputs, use_cache=False)
+    with skipping(live, plan, keep=keep):
+        assert _words(live, inputs, use_cache=True) == words
+
+
+@pytest.mark.parametrize(("model_type", "rows", "way"), _grid(["no-op"]))
+@torch.no_grad()
+def test_a_plan_that_skips_nothing_changes_no_bit(
+    model_type: str, rows: str, way: str, folder: Path
+) -> None:
+    live = tiny.build(model_type, folder)
+    inputs = _inputs(live, model_type, rows)
+    before, words = live(**inputs), _words(live, inputs, use_cache=True)
+    with skipping(live, SkipPlan(N)):
+        inside = live(**inputs)
+        assert _words(live, inputs, use_cache=True) == words
+    assert torch.equal(before.logits, inside.logits)
+    for old, new in zip(before.past_key_values.layers, inside.past_key_values.layers, strict=True):
+        assert torch.equal(old.keys, new.keys)
+        assert torch.equal(old.values, new.values)
+
+
+def test_the_grid_is_all_that_is_promised() -> None:
+    """Every family; 1 to 4 rows of 0 to 3 images, padded on either side; first and last dropped."""
+    images = [rows for rows, _ in BATCHES.values()]
+    assert {len(rows) for rows in images} == {1, 2, 3, 4}
+    assert {n for rows in images for n in rows} == {0, 1, 2, 3}
+    assert {side for _, side in BATCHES.values()} == {"left", "right"}
+    assert {0, N - 1} <= {layer for plan, _ in WAYS.values() for layer in plan.drop_layers}
+    grid = {param.values for param in _grid(list(WAYS))}
+    assert len(grid) == len(families.names()) * len(BATCHES) * len(WAYS)
+    short = [param.values for param in _grid(list(WAYS)) if not param.marks]
+    for place, names in enumerate((families.names(), BATCHES, WAYS)):
+        assert {values[place] for values in short} == set(names)
 
 
 @pytest.fixture
@@ -112,17 +198,6 @@ def llava(folder: Path) -> Any:
 
 
 LATE = PLANS["late"]
-
-
-@torch.no_grad()
-def test_a_plan_that_skips_nothing_changes_no_bit(llava: Any) -> None:
-    inputs = tiny.batch(llava, [1, 2])
-    before = llava(**inputs)
-    with skipping(llava, SkipPlan(N)):
-        inside = llava(**inputs)
-    assert torch.equal(before.logits, inside.logits)
-    for old, new in zip(before.past_key_values.layers, inside.past_key_values.layers, strict=True):
-        assert torch.equal(old.keys, new.keys)
 
 
 @torch.no_grad()
