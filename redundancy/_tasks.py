@@ -13,6 +13,7 @@ from estimators import InputError
 from redundancy import registry
 from redundancy._memory import workers_within, working_set
 from redundancy.engine import default_jobs
+from redundancy.engine._chains import Chains
 from redundancy.measures._spec import MeasureSpec
 from redundancy.store import ActivationStore
 
@@ -21,6 +22,7 @@ __all__ = [
     "Task",
     "check_threshold",
     "in_chains",
+    "in_line",
     "jobs_for",
     "jobs_within",
     "parse_layers",
@@ -134,30 +136,43 @@ def check_threshold(name: str, spec: MeasureSpec, threshold: float | None) -> No
         )
 
 
-def in_chains(tasks: Sequence[Task], jobs: int) -> list[Task]:
-    """Put tasks into an order in which each of `jobs` workers meets adjacent pairs in turn.
+def in_line(tasks: Sequence[Task]) -> list[Task]:
+    """Put adjacent pairs beside each other, all measures of a pair together.
 
-    A worker that goes from (0, 1) on to (1, 2) has read layer 1 and knows its factors. All measures
-    of a pair come together, so that the time left can be told from the first pairs.
+    A worker that goes from (0, 1) on to (1, 2) has read layer 1 and knows its factors; and the time
+    left can be told from the first pairs, since all measures are among them.
 
     Examples
     --------
     >>> def task(measure, lower):
     ...     return Task(measure, "text", lower, lower + 1, None, None, 0, {}, "acts")
     >>> tasks = [task(measure, lower) for measure in ("cka", "geometric") for lower in range(3)]
-    >>> [(one.measure, one.lower) for one in in_chains(tasks, 1)][:3]
+    >>> [(one.measure, one.lower) for one in in_line(tasks)][:3]
     [('cka', 0), ('geometric', 0), ('cka', 1)]
-    >>> [one.lower for one in in_chains(tasks[:3], 2)]
-    [0, 2, 1]
     """
     places: dict[tuple[str, int, int], list[Task]] = {}
     for task in tasks:
         places.setdefault((task.modality, task.lower, task.upper), []).append(task)
-    line = list(itertools.chain.from_iterable(places.values()))
-    length = -(-len(line) // max(jobs, 1))
-    chains = [line[start : start + length] for start in range(0, len(line), max(length, 1))]
-    mixed = itertools.chain.from_iterable(itertools.zip_longest(*chains))
-    return [task for task in mixed if task is not None]
+    return list(itertools.chain.from_iterable(places.values()))
+
+
+def in_chains(tasks: Sequence[Task], jobs: int) -> list[Task]:
+    """Tasks in the order in which `jobs` workers begin them, each of which goes along its chain.
+
+    Examples
+    --------
+    >>> tasks = [Task("cka", "text", i, i + 1, None, None, 0, {}, "acts") for i in range(3)]
+    >>> [one.lower for one in in_chains(tasks, 2)]
+    [0, 1, 2]
+    """
+    line, chains = in_line(tasks), Chains(range(len(tasks)), max(jobs, 1))
+    order: list[int] = []
+    for worker in itertools.cycle(range(max(jobs, 1))):
+        index = chains.next(worker)
+        if index is None:
+            return [line[index] for index in order]
+        order.append(index)
+    return []
 
 
 def parse_layers(text: str) -> list[int]:

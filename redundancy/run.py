@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 from estimators import Diagnostic, Estimate
 from redundancy import registry
 from redundancy._memory import parse_bytes
-from redundancy._tasks import Key, Task, in_chains, jobs_for, jobs_within, parse_layers, plan_tasks
+from redundancy._tasks import (
+    Key,
+    Task,
+    in_chains,
+    in_line,
+    jobs_for,
+    jobs_within,
+    parse_layers,
+    plan_tasks,
+)
 from redundancy.certify import verdicts
 from redundancy.engine import default_jobs, submit
 from redundancy.measures._spec import MeasureSpec, Reading
@@ -134,9 +143,9 @@ def estimate(
         jobs = jobs_for(store, waiting) if engine == "local" else default_jobs()
     if memory is not None:
         jobs = jobs_within(parse_bytes(memory), store, waiting, jobs)
-    waiting = in_chains(waiting, jobs)
+    waiting = in_line(waiting)
     if on_plan is not None and ":" not in engine:
-        on_plan([task.key for task in waiting], jobs)
+        on_plan([task.key for task in in_chains(waiting, jobs)], jobs)
     try:
         for outcome in submit(run_task, waiting, engine=engine, jobs=jobs):
             task = waiting[outcome.index]

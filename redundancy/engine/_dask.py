@@ -6,13 +6,19 @@ Not through joblib's Dask backend, which hangs on a task that kills its worker.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from estimators import InputError
+from redundancy.engine._chains import Chains
 from redundancy.engine._task import DIED_TWICE, Answer, Outcome, Task, call
 
 __all__ = ["on_dask"]
+
+_QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "10s",
+}
 
 
 def on_dask(
@@ -41,13 +47,17 @@ def on_dask(
 def _client(distributed: Any, stack: contextlib.ExitStack, address: str, jobs: int) -> Any:
     target: Any = address
     if not address:
-        # Loopback only, and no web page of its own.
+        import dask
+
+        # Loopback only, no web page of its own, and no looking at what workers do all the time.
+        stack.enter_context(dask.config.set(_QUIET))
         target = stack.enter_context(
             distributed.LocalCluster(
                 n_workers=jobs,
                 threads_per_worker=1,
                 host="127.0.0.1",
                 dashboard_address=None,
+                memory_limit=0,
                 silence_logs=50,
             )
         )
@@ -65,14 +75,28 @@ def _answers(
     client: Any,
     function: Callable[[Task], Answer],
     tasks: Sequence[Task],
-    indices: Iterable[int],
+    indices: Sequence[int],
 ) -> Iterator[Outcome[Answer]]:
-    # One batch of futures for the tasks at hand; each is let go as soon as its answer is here.
-    futures = {
-        client.submit(call, function, index, tasks[index], pure=False): index for index in indices
-    }
-    for future in distributed.as_completed(list(futures)):
-        index = futures.pop(future)
+    # One task at a time for each thread: the worker that is done is the idle one, so the scheduler
+    # gives it the next of its chain. (Naming the worker would leave tasks waiting for a dead one.)
+    known = client.scheduler_info(n_workers=-1)["workers"].values()
+    places = sum(about["nthreads"] for about in known) or 1
+    chains = Chains(indices, places)
+    futures: dict[Any, tuple[int, int]] = {}
+    finished = distributed.as_completed()
+
+    def begin(place: int) -> None:
+        index = chains.next(place)
+        if index is not None:
+            future = client.submit(call, function, index, tasks[index], pure=False)
+            futures[future] = place, index
+            finished.add(future)
+
+    for place in range(places):
+        begin(place)
+    for future in finished:
+        place, index = futures.pop(future)
+        begin(place)
         if future.status == "error" and isinstance(future.exception(), distributed.KilledWorker):
             yield Outcome(index, None, DIED_TWICE)
         elif future.status != "finished":

@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
 
-from redundancy.engine._task import DIED_TWICE, Answer, Outcome, Task, call
+from redundancy.engine._chains import Chains
+from redundancy.engine._task import DIED_TWICE, THREADS, Answer, Outcome, Task, call
 
 __all__ = ["on_loky"]
 
+_IDLE = 300  # seconds after which workers without work go home
 _watched: list[int] = []
 
 
@@ -24,58 +27,65 @@ def on_loky(
     function: Callable[[Task], Answer], tasks: Sequence[Task], jobs: int
 ) -> Iterator[Outcome[Answer]]:
     """Run tasks in `jobs` processes; see `redundancy.engine.submit`."""
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    chains = Chains(range(len(tasks)), jobs)
+    while suspects := (yield from _run(function, tasks, chains, jobs)):
+        for index in suspects:
+            if (yield from _run(function, tasks, Chains([index], 1), 1)):
+                yield Outcome(index, None, DIED_TWICE)
 
-    waiting = dict(enumerate(tasks))
-    while waiting:
-        begun: list[int] = []
+
+def _run(
+    function: Callable[[Task], Answer], tasks: Sequence[Task], chains: Chains, jobs: int
+) -> Generator[Outcome[Answer], None, list[int]]:
+    """Run what is in the chains; return what was under way when a worker died, if one did."""
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    pool = _pool(jobs)
+    running: dict[Future[Any], tuple[int, int]] = {}
+    suspects: list[int] = []
+
+    def begin(worker: int) -> None:
+        # One task a worker at a time: the one who is done is the one who takes the next.
+        index = None if suspects else chains.next(worker)
+        if index is None:
+            return
         try:
-            for outcome in _batch(function, list(waiting.items()), jobs, begun):
-                del waiting[outcome.index]
-                yield outcome
-        except TerminatedWorkerError:
-            for index in [index for index in begun if index in waiting]:
-                task = waiting.pop(index)
+            future = pool.submit(_call_beside, os.getpid(), function, index, tasks[index])
+        except BrokenProcessPool:
+            suspects.append(index)
+        else:
+            running[future] = worker, index
+
+    try:
+        for worker in range(jobs):
+            begin(worker)
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                worker, index = running.pop(future)
                 try:
-                    yield from _batch(function, [(index, task)], 1, [])
-                except TerminatedWorkerError:
-                    yield Outcome(index, None, DIED_TWICE)
-
-
-def _batch(
-    function: Callable[[Task], Answer],
-    batch: list[tuple[int, Task]],
-    jobs: int,
-    begun: list[int],
-) -> Iterator[Outcome[Answer]]:
-    """Run a batch; `begun` gets the numbers of the tasks that were handed to a worker."""
-    import joblib
-
-    def handed_out() -> Iterator[tuple[int, Task]]:
-        for index, task in batch:
-            begun.append(index)
-            yield index, task
-
-    # A pool of one would run in this process, and a task that kills its worker would kill us.
-    with joblib.parallel_config(backend="loky", n_jobs=max(jobs, 2), inner_max_num_threads=1):
-        # Tasks take seconds: in batches, one would wait for another while a worker is idle.
-        finished = joblib.Parallel(
-            return_as="generator_unordered", batch_size=1, pre_dispatch="1.5*n_jobs"
-        )(
-            joblib.delayed(_call_beside)(os.getpid(), function, index, task)
-            for index, task in handed_out()
-        )
-        try:
-            for index, answer, error in finished:
+                    _, answer, error = future.result()
+                except BrokenProcessPool:
+                    suspects.append(index)
+                    continue
                 if error is not None:
-                    _stop_pool()
+                    running[future] = worker, index
                     raise error
+                begin(worker)
                 yield Outcome(index, answer)
-        finally:
-            with warnings.catch_warnings():
-                # joblib warns of tasks that are given up here, which is what we want.
-                warnings.simplefilter("ignore", UserWarning)
-                finished.close()
+        return suspects
+    finally:
+        if running:  # an error, or nobody wants the rest
+            pool.shutdown(wait=True, kill_workers=True)
+
+
+def _pool(jobs: int) -> Any:
+    """The processes of the last call, if they are still there, or new ones.
+
+    Made by joblib, which hands arrays to them through files that they map.
+    """
+    from joblib.executor import get_memmapping_executor
+
+    return get_memmapping_executor(jobs, timeout=_IDLE, env=dict.fromkeys(THREADS, "1"))
 
 
 def _call_beside(
@@ -93,10 +103,3 @@ def _watch(driver: int) -> None:
     while os.getppid() == driver:
         time.sleep(1)
     os._exit(1)
-
-
-def _stop_pool() -> None:
-    """End the workers at once; closing the generator alone leaves loky's manager in a race."""
-    from joblib.externals.loky import get_reusable_executor
-
-    get_reusable_executor().shutdown(wait=True, kill_workers=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from estimators import InputError
+from redundancy.engine._chains import Chains
 from redundancy.engine._task import DIED_TWICE, Answer, Outcome, Task, call
 
 __all__ = ["on_ray"]
@@ -29,11 +30,23 @@ def on_ray(
     with _cluster(ray, address, jobs):
         # A worker that dies is replaced, and its task tried once more.
         remote = ray.remote(num_cpus=1, max_retries=1)(call)
-        waiting = {remote.remote(function, index, task): index for index, task in enumerate(tasks)}
+        places = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        chains = Chains(range(len(tasks)), places)
+        waiting: dict[Any, tuple[int, int]] = {}
+
+        def begin(place: int) -> None:
+            # One task a worker at a time: the one who is done is the one who takes the next.
+            index = chains.next(place)
+            if index is not None:
+                waiting[remote.remote(function, index, tasks[index])] = place, index
+
+        for place in range(places):
+            begin(place)
         while waiting:
             ready, _ = ray.wait(list(waiting), num_returns=1)
             for reference in ready:
-                index = waiting.pop(reference)
+                place, index = waiting.pop(reference)
+                begin(place)
                 try:
                     _, answer, failure = ray.get(reference)
                 except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
@@ -65,7 +78,6 @@ def _cluster(ray: Any, address: str, jobs: int) -> Iterator[None]:
                 num_cpus=jobs,
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
                 **quiet,
             )
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:

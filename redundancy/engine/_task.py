@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["DIED_TWICE", "Answer", "Outcome", "Task", "call"]
+__all__ = ["DIED_TWICE", "THREADS", "Answer", "Outcome", "Task", "call"]
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -16,6 +16,18 @@ DIED_TWICE = (
     "its worker process died twice (killed, or out of memory); give it more memory, set --memory, "
     "or run fewer at once with --jobs"
 )
+
+
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""What libraries take their number of threads from when they are loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +43,7 @@ def call(
     function: Callable[[Task], Answer], index: int, task: Task
 ) -> tuple[int, Answer | None, Exception | None]:
     """Run one task; an exception is an answer too, so that one bad task does not end a batch."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in THREADS:
         os.environ.setdefault(name, "1")  # for libraries that are loaded from here on
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships none
 
