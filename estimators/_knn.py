@@ -74,10 +74,17 @@ class Prepared:
 
 
 def prepare(
-    named: dict[str, Any], *, k: int, groups: Any, ci: Any, jitter: float = 0.0, seed: int = 0
+    named: dict[str, Any],
+    *,
+    k: int,
+    groups: Any = None,
+    ci: Any = None,
+    jitter: float = 0.0,
+    seed: int = 0,
+    read: Callable[[Any, str], FloatArray] = matrix,
 ) -> Prepared:
-    """Check the continuous arguments of a k-NN estimator."""
-    arrays = {name: matrix(a, name) for name, a in named.items()}
+    """Check the arguments of a k-NN estimator, continuous ones unless `read` takes others."""
+    arrays = {name: read(a, name) for name, a in named.items()}
     return Prepared(arrays, k, groups, ci, jitter, seed)
 
 
@@ -169,8 +176,8 @@ def ties(
     *,
     code: str = "ties",
     harmful: float = 0.5,
-    because: str = "as rounded values do, which makes the information look larger; break ties "
-    "openly with jitter=1e-8, or quantise both sides and count",
+    because: str = "as rounded values do, which makes the information look larger; use "
+    "mixed_mi, which counts them, or break ties openly with jitter=1e-8",
 ) -> tuple[Diagnostic, ...]:
     """Report sides whose values repeat: in more than 1% of samples, an error above `harmful`.
 

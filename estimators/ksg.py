@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import digamma
 
-from estimators._arrays import FloatArray, check_k, check_lengths, check_varies, matrix
+from estimators._arrays import FloatArray
 from estimators._errors import InputError
 from estimators._knn import assemble, duplicates, interval_for, prepare, saturation, ties
 from estimators._neighbours import Job, Metric, count_within, resolve_metric, search, search_many
@@ -275,11 +275,8 @@ def ksg_chain(
     """
     if len(layers) < 2:
         raise InputError(f"a chain needs at least 2 layers and there are {len(layers)}")
-    spaces = [matrix(a, f"layers[{i}]") for i, a in enumerate(layers)]
-    n = check_lengths(**{f"layers[{i}]": a for i, a in enumerate(spaces)})
-    check_k(k, n)
-    for i, a in enumerate(spaces):
-        check_varies(a, f"layers[{i}]")
+    p = prepare({f"layers[{i}]": a for i, a in enumerate(layers)}, k=k)
+    spaces, n = list(p.arrays.values()), p.n
     widths = [a.shape[1] + b.shape[1] for a, b in pairwise(spaces)]
     norm = resolve_metric(metric, max(widths))
     jobs = [Job(joint=(i, i + 1), counts=((i,), (i + 1,))) for i in range(len(spaces) - 1)]

@@ -75,7 +75,9 @@ def gao(x, y, k, norm):
         if rho == 0:
             own, nx, ny = (joint[i] == 0).sum(), (dx[i] == 0).sum(), (dy[i] == 0).sum()
         else:
-            own, nx, ny = k, (dx[i] < rho).sum(), (dy[i] < rho).sum()
+            # The point itself counts as "the one at the radius" where there are no ties.
+            own = (joint[i] <= rho).sum() - 1
+            nx, ny = (max((d[i] < rho).sum(), (d[i] <= rho).sum() - 1) for d in (dx, dy))
         total += digamma(own) + np.log(n) - digamma(nx) - digamma(ny)
     return total / n
 
@@ -91,8 +93,10 @@ def mesner_shalizi(x, y, z, k, norm):
 
         def count(*sides, i=i, rho=rho):
             d = np.max([s[i] for s in sides], axis=0)
-            return digamma((d == 0).sum() if rho == 0 else (d < rho).sum())
+            if rho == 0:
+                return digamma((d == 0).sum())
+            return digamma(max((d < rho).sum(), (d <= rho).sum() - 1))
 
-        own = (joint[i] == 0).sum() if rho == 0 else k
+        own = (joint[i] == 0).sum() if rho == 0 else (joint[i] <= rho).sum() - 1
         total += digamma(own) - count(dx, dz) - count(dy, dz) + count(dz)
     return total / n
