@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,7 @@ def atomic_file(path: str | Path, *, replace: bool = True) -> Iterator[IO[bytes]
         a killed process from the work of a living one; on any error it is removed.
     """
     path = Path(path)
+    _no_device(path)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}-{path.name}"[:200])
     handle = temporary.open("xb")
     try:
@@ -122,6 +124,8 @@ def size_of(handle: Any) -> int:
 def read_bytes(path: str | AnyPath, *, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     """Read a whole small file; one that is larger than `max_bytes` is refused before reading."""
     path = place(path)
+    if isinstance(path, Path):
+        _no_device(path)
     try:
         with path.open("rb") as handle:
             size = size_of(handle)
@@ -230,6 +234,16 @@ def is_abandoned(path: Path, *, min_age_s: float = 60.0) -> bool:
         return True
     except OSError:
         return False
+
+
+def _no_device(path: Path) -> None:
+    """Refuse what would be waited for without end, or taken away from the system."""
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # not there, or not to be seen: opening it says why
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise InputError(f"{path} is a pipe or a device; name a file")
 
 
 def _lock(handle: IO[bytes]) -> None:

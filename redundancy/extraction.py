@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from estimators import InputError
 from redundancy.store import ActivationStore
+from redundancy.store._create import remove_empty
 from vlm.sample import DEFAULT_THRESHOLDS
 
 __all__ = ["extract", "process_group", "share"]
@@ -51,7 +52,8 @@ def extract(
     """Run a model over data and keep its layers' states and sums in a store.
 
     What is finished is on disk after at most `flush_seconds`, and on Ctrl-C or an error at once;
-    `resume` then does what is left. A sample is written once, whoever writes it.
+    `resume` then does what is left. Where nothing was finished, no store is left behind. A sample
+    is written once, whoever writes it.
 
     Parameters
     ----------
@@ -161,7 +163,9 @@ def extract(
         },
         "packages": _versions(),
     }
-    store = _prepare(Path(out), settings, resume, fresh, rank, world_size)
+    folder = Path(out)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    store = _prepare(folder, settings, resume, fresh, rank, world_size)
     try:
         # Every world_size-th row, whatever is done already: processes need not agree on that. Rows
         # get their ids and groups before they are dealt out.
@@ -178,8 +182,12 @@ def extract(
             )
             for sample in samples:
                 writer.add(sample)
-    except VLMError as error:
-        raise InputError(str(error)) from error
+    except BaseException as error:
+        if world_size == 1 and not resume:  # otherwise others may be at work in it
+            remove_empty(folder, missing)
+        if isinstance(error, VLMError):
+            raise InputError(str(error)) from error
+        raise
     return store.refresh()
 
 

@@ -203,6 +203,7 @@ def load(
     VLMError
         For a missing folder, an unsupported architecture, unreadable files.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers import (
         AutoConfig,
@@ -228,6 +229,10 @@ def load(
         isinstance(name_or_folder, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1
     ):
         raise VLMError(f"there is no folder {name}; give a model folder or the id of a hub model.")
+    if isinstance(dtype, str) and dtype != "auto":
+        known = getattr(torch, dtype, None)
+        if not isinstance(known, torch.dtype) or not known.is_floating_point:
+            raise VLMError(f"there is no dtype {dtype!r}; give auto, float32, bfloat16 or float16.")
     common: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if revision is not None:
         common["revision"] = revision

@@ -212,6 +212,8 @@ class SkipPlan:
             If the file cannot be written.
         """
         path = Path(path)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise VLMError(f"cannot write the plan {path}: it is a pipe or a device; name a file.")
         text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
         try:
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

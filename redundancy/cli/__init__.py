@@ -18,5 +18,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     from redundancy.cli._app import app
 
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _guarded.check_arguments(arguments)
     _guarded.remember_arguments(arguments)
     app(args=arguments, prog_name="redundancy")

@@ -6,15 +6,17 @@ import errno
 import functools
 import os
 import shlex
+import stat
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 import typer
 
 __all__ = [
     "Failure",
+    "check_arguments",
     "guarded",
     "remember_arguments",
     "remember_out",
@@ -106,6 +108,34 @@ def remember_arguments(arguments: list[str]) -> None:
     """Note what was typed, for the record and for the line that resumes a run."""
     global _arguments
     _arguments = arguments
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """End the program on words that no command can use.
+
+    Text that is not UTF-8 fits into no record; a pipe or a device is waited for without end, or,
+    as a place to write to, taken away from the system.
+    """
+    for word in arguments:
+        problem = None
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            problem = f"{word!a} is not UTF-8 text; rename the file, or correct the word"
+        for name in (word, word.partition("=")[2]):
+            if not problem and _is_device(name):
+                problem = f"{name} is a pipe or a device; name a file"
+        if problem:
+            say(f"error: {problem}")
+            raise SystemExit(2)
+
+
+def _is_device(name: str) -> bool:
+    try:
+        kind = os.stat(name).st_mode  # noqa: PTH116 - what is no path at all raises here
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
 
 
 def typed() -> list[str]:

@@ -55,6 +55,8 @@ def command(
     target = Path(out) if out else default
     if target.is_dir():
         raise InputError(f"{target} is a folder; name the file to write, e.g. {target}/report.html")
+    if target.is_file() and not _is_page(target):
+        raise InputError(f"{target} is no HTML page, and would be lost; name another file to write")
     if not target.parent.is_dir():
         raise InputError(f"there is no folder {target.parent}; make it first")
     if len(records) == 1 and records[0].run.command == "probe":
@@ -69,3 +71,9 @@ def command(
         print_json({"report": str(target), "bytes": size, "runs": [r.run.id for r in records]})
     else:
         say(f"→ {target}")
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file may be one of our own pages; an empty one is nobody's."""
+    with path.open("rb") as handle:
+        return handle.read(15).lower() in (b"", b"<!doctype html>")

@@ -163,9 +163,14 @@ def check_questions(known: Mapping[str, Any], images: int | None = None) -> int:
     Raises
     ------
     InputError
-        For a model that was not trained on such scenes: it would answer at random; and for too few
-        images.
+        For a model that is not there, or was not trained on such scenes: it would answer at
+        random; and for too few images.
     """
+    if "recipe" not in known and not Path(known["path"]).exists():
+        raise InputError(
+            f"there is no folder {known['path']}; name a model's folder, or, for a model of the "
+            "hub, give its questions with --data"
+        )
     if "recipe" not in known:
         raise InputError(
             f"{known['name']} was not trained on the bundled model's scenes; give its questions "

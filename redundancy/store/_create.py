@@ -25,7 +25,7 @@ from redundancy.store._source import Source
 from redundancy.store._tensors import LazyArray
 from redundancy.store._writer import write_shard
 
-__all__ = ["create_folder", "orphans", "save_folder", "temporaries"]
+__all__ = ["create_folder", "orphans", "remove_empty", "save_folder", "temporaries"]
 
 _COMPARED = (
     "model",
@@ -183,6 +183,15 @@ def _remove_store(folder: Path, entries: Sequence[Path]) -> None:
     for path in (*sidecars, *shards, manifest):
         path.unlink(missing_ok=True)
     fsync_directory(folder)
+
+
+def remove_empty(folder: Path, made: Sequence[Path]) -> None:
+    """Delete a store that holds nothing, and those of the folders `made` that are empty then."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [MANIFEST]:
+            (folder / MANIFEST).unlink()
+            for path in made:
+                path.rmdir()
 
 
 def _is_shard(path: Path) -> bool:

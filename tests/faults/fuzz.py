@@ -32,6 +32,7 @@ import msgspec
 import numpy as np
 
 from estimators import InputError
+from tests.faults.command_lines import LENGTH
 from vlm._errors import VLMError
 from vlm._seal import seal
 
@@ -50,7 +51,10 @@ WORDS = [
 
 
 class Target:
-    """A parser, valid input for it, and how its input is to be prepared."""
+    """A parser, valid input for it, and how its input is to be prepared.
+
+    Cases are changes of valid input, or so many random bytes where a length is given.
+    """
 
     def __init__(
         self,
@@ -59,8 +63,10 @@ class Target:
         use: Callable[[bytes, Path], object],
         *,
         sealed: bool = False,
+        length: int = 0,
     ) -> None:
-        self.name, self.seeds, self.use, self.sealed = name, seeds, use, sealed
+        self.name, self.seeds, self.use = name, seeds, use
+        self.sealed, self.length = sealed, length
 
 
 def _store(folder: Path) -> Path:
@@ -257,60 +263,16 @@ def _image(data: bytes, folder: Path) -> None:
         assert picture.mode == "RGB"
 
 
-COMMANDS = ("estimate", "report", "ls", "doctor", "plan", "probe", "skip", "extract")
-ARGUMENTS = [
-    "acts", "acts/store.json", "nowhere", "run", "run/record.json", "plan.json", "x.npz", ".", "",
-    "--measure", "geometric", "cka", "informtional", "--layers", "0-1", "1-0", "0-9999999999",
-    "-1", "--pairs", "first", "all", "--modality", "text", "--epsilon", "0.1", "nan", "1e999",
-    "--option", "weighting=token", "a=b", "=", "--states", "0", "4", "--ci", "1.5", "0.9",
-    "--unit", "bits", "furlongs", "--engine", "dusk", "local", "--jobs", "1", "--seed", "7",
-    "99999999999999999999", "--out", "run", "new", "new/deeper", "--resume", "--fresh", "--strict",
-    "--json", "-q", "--help", "--memory", "1KB", "4GB", "measures", "estimators", "families",
-    "--target", "answer", "x" * 300, "acts/" * 900,
-    "--data", "--plan", "--tokens", "all", "\ud800", "\x00", "<script>",
-    "http://127.0.0.1:1/acts", "--version", "-m", "-o", "--kind", "linear", "mlp",
-]  # fmt: skip
+def _command_line(data: bytes, folder: Path) -> None:
+    from tests.faults.command_lines import run_line
+
+    run_line(data, folder)
 
 
-def _arguments(data: bytes, folder: Path) -> None:
-    """Bytes choose a command and its arguments; files may appear in the folder alone."""
-    from redundancy.cli import main
+def _command_lines(folder: Path) -> list[bytes]:
+    from tests.faults.command_lines import sound_lines
 
-    here = folder / "cli"
-    if not here.exists():
-        here.mkdir()
-        shutil.copytree(_run(folder), here / "run")
-        from redundancy.store import ActivationStore
-
-        x = np.random.default_rng(0).normal(size=(40, 3))
-        ActivationStore.from_arrays({0: x, 1: x + 1}).save(here / "acts")
-    words = [COMMANDS[data[0] % len(COMMANDS)] if data else "estimate"]
-    words += [ARGUMENTS[byte % len(ARGUMENTS)] for byte in data[1:12]]
-    if words[0] in ("estimate", "probe") and "--out" not in words:
-        words += ["--out", "new"]
-    before = {path.name for path in folder.iterdir()}
-    back = Path.cwd()
-    os.chdir(here)
-    out, err = io.StringIO(), io.StringIO()
-    code: Any = 0
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main(words)
-    except SystemExit as end:
-        code = end.code or 0
-    finally:
-        os.chdir(back)
-        for path in (here / "new", here / "plan.json"):
-            shutil.rmtree(path, ignore_errors=True)
-    assert code in (0, 2, 3), f"{words}: exit code {code}: {err.getvalue()[-600:]}"
-    assert "Traceback" not in err.getvalue(), f"{words}: {err.getvalue()[-600:]}"
-    assert {path.name for path in folder.iterdir()} == before, f"{words} wrote outside its folder"
-    assert (here / "acts" / "store.json").exists(), f"{words} took the store away"
-
-
-def _words(folder: Path) -> list[bytes]:
-    rng = np.random.default_rng(0)
-    return [bytes(rng.integers(0, 256, rng.integers(1, 12), dtype=np.uint8)) for _ in range(64)]
+    return sound_lines()
 
 
 def _of(name: str, maker: Callable[[Path], Path] = _store) -> Callable[[Path], list[bytes]]:
@@ -330,7 +292,7 @@ TARGETS = [
     Target("jsonl", _jsonl, _questions(".jsonl")),
     Target("parquet", _parquet, _questions(".parquet")),
     Target("image", _pictures, _image),
-    Target("cli", _words, _arguments),
+    Target("cli", _command_lines, _command_line, length=LENGTH),
 ]
 
 
@@ -377,6 +339,8 @@ def case(target: Target, seeds: Sequence[bytes], number: int) -> bytes:
     """Case `number` of a target: the same whenever it is asked for."""
     rng = np.random.default_rng([number, *target.name.encode()])
     data = seeds[number % len(seeds)]
+    if target.length:
+        return rng.bytes(target.length)
     if target.sealed and number % 2:
         # The author of the file means harm and seals it.
         body = json.loads(data)
@@ -437,6 +401,7 @@ def run(target: Target, numbers: Sequence[int], keep: Path | None = None) -> lis
 
 
 def _child(target: Target, numbers: Sequence[int], folder: Path, report: Path) -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"  # names of models that do not exist are not to be asked for
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - libraries' remarks on bad files
     os.dup2(sys.stderr.fileno(), 2)
     work = folder / "work"

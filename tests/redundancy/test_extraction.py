@@ -182,6 +182,29 @@ def test_unusable_data_and_models_are_input_errors(tiny, tmp_path):
         model.eval()
 
 
+def test_what_finished_nothing_leaves_nothing(tiny, tmp_path):
+    _, _, data = tiny
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "new" / "acts"
+    rows = [{"question": "what is it?", "image": b"no picture"}, *data]
+    with pytest.raises(InputError, match="row 0: .*image"):
+        run(tiny, out, data=rows)
+    assert list(tmp_path.iterdir()) == []
+    # With --resume another process may be at work in it.
+    with pytest.raises(InputError, match="row 0: .*image"):
+        run(tiny, out, data=rows, resume=True)
+    assert [path.name for path in out.iterdir()] == ["store.json"]
+    # What was finished is kept, and stands in the way of another run.
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, tmp_path / "acts", batch_size=1, progress=interrupt)
+    assert ActivationStore.open(tmp_path / "acts").done_ids()
+    with pytest.raises(InputError, match="add --resume"):
+        run(tiny, tmp_path / "acts")
+
+
 def test_fresh_starts_over(tiny, tmp_path, whole):
     run(tiny, tmp_path / "acts", tokens=1)
     same(run(tiny, tmp_path / "acts", fresh=True, batch_size=1), whole)

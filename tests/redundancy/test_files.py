@@ -147,3 +147,14 @@ def test_numbers_survive_sealing(tmp_path):
     values = np.random.default_rng(0).normal(size=50).tolist()
     write_sealed(tmp_path / "x.json", {"values": values})
     assert read_sealed(tmp_path / "x.json")["values"] == values
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_are_neither_waited_for_nor_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="a pipe or a device"):
+        _files.read_json(tmp_path / "pipe")
+    with pytest.raises(InputError, match="a pipe or a device"):
+        _files.write_atomic(tmp_path / "pipe", b"{}")
+    assert (tmp_path / "pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 1

@@ -127,6 +127,12 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(name: str | Path) -> None
         model.load(name)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "0,0", "nn", "flaot16"])
+def test_a_dtype_that_is_none_is_refused(tmp_path: Path, dtype: str) -> None:
+    with pytest.raises(VLMError, match=f"there is no dtype '{dtype}'"):
+        model.load(save_tiny_llava(tmp_path), dtype=dtype)
+
+
 def test_what_is_no_model_is_said_to_be_none() -> None:
     with pytest.raises(VLMError, match="expected a Hugging Face model, got Linear"):
         model.decoder_layers(torch.nn.Linear(1, 1))

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from redundancy import __version__, registry
-from redundancy.cli import _reference
+from redundancy.cli import _reference, main
 from redundancy.cli._app import app, commands
 
 runner = CliRunner()
@@ -86,6 +86,43 @@ def test_report_rebuilds_a_page_from_its_record(tmp_path, monkeypatch):
     before = (tmp_path / "run" / "report.html").read_text()
     assert run("report", "run", "-o", "again.html").exit_code == 0
     assert (tmp_path / "again.html").read_text() == before
+
+
+def test_a_report_replaces_reports_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    np.savez("acts.npz", **{"0": x, "1": x + 0.1})
+    assert run("estimate", "acts.npz", "-m", "geometric", "--out", "run", "-q").exit_code == 0
+    before = (tmp_path / "acts.npz").read_bytes()
+    done = run("report", "run", "-o", "acts.npz")
+    assert done.exit_code == 2
+    assert "acts.npz is no HTML page" in done.stderr
+    assert (tmp_path / "acts.npz").read_bytes() == before
+    assert run("report", "run", "-o", "run/report.html").exit_code == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report", "pipe"],
+        ["estimate", "link.npz"],
+        ["plan", "acts", "--out=pipe"],
+        ["doctor", "/dev/zero"],
+        ["report", "\udcff"],
+        ["doctor", "--json", "\ud800"],
+    ],
+)
+def test_words_that_no_command_can_use(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    (tmp_path / "link.npz").symlink_to("pipe")
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "is a pipe or a device" in said or "is not UTF-8 text" in said
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_report_of_nothing_is_refused(tmp_path):

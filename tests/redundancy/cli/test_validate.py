@@ -57,7 +57,7 @@ def test_studies_are_pooled_and_kept(studies, tmp_path):
     [
         (["--paper", "./x"], "leave models and --data out"),
         (["./nothing"], "there is no model folder ./nothing"),
-        (["nothing"], "give its questions with --data"),
+        (["nothing"], "there is no folder nothing; name a model's folder, or, for a model of the"),
         (["--alpha", 2], "alpha is 2.0"),
         (["--delta", 0], "--delta is 0.0"),
         (["--ci", 1], "level is 1.0"),
