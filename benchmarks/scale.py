@@ -41,6 +41,8 @@ from redundancy.store._writer import write_shard  # noqa: E402
 from vlm.sample import CapturedSample  # noqa: E402
 
 TOKENS_PER_SAMPLE = 100
+# Layers, width and tokens: what the local engine does in seconds, and in a minute and more.
+ENGINE_WORK = {"short": (13, 256, 6_000), "long": (33, 2048, 20_000)}
 
 
 def make_store(folder: Path, layers: int, width: int, tokens: int, distinct: int) -> Path:
@@ -325,42 +327,49 @@ def estimate(folder: Path, options: argparse.Namespace) -> None:
 
 
 def engines(folder: Path, options: argparse.Namespace) -> None:
-    """The same work on each engine with two workers; their start is timed apart.
+    """The same work on each engine with two workers: a short piece and a long one.
 
     Seconds of processor time, of all processes together, say more than the clock where the machine
     is shared.
     """
-    path = make_store(folder / "engines", 13, 256, 6_000, 6_000)
+    for name, (layers, width, tokens) in ENGINE_WORK.items():
+        if options.work in (name, None):
+            path = make_store(folder / f"engines-{name}", layers, width, tokens, tokens)
+            _compare_engines(name, path, options.engine.split(","))
+
+
+def _compare_engines(name: str, path: Path, chosen: list[str]) -> None:
     answers, times = {}, {}
-    for engine in ("local", "dask", "ray"):
-        first: list[float] = []
+    for engine in chosen:
+        ends: list[float] = []
         started = time.perf_counter()
 
         def on_result(
-            result: Any, done: int, total: int, begun: float = started, seen: Any = first
+            result: Any, done: int, total: int, begun: float = started, seen: Any = ends
         ) -> None:
             seen.append(time.perf_counter() - begun)
 
         watch = Watch()
         watch.start()
         try:
-            found = rd.estimate(
-                path, "informational", jobs=2, engine=engine, on_result=on_result, mi="route"
-            )
+            found = rd.estimate(path, "informational", jobs=2, engine=engine, on_result=on_result)
         except rd.InputError as error:
-            print(f"engines: {engine} left out: {error}")
+            watch.stop()
+            print(f"engines, {name}: {engine} left out: {error}")
             continue
-        answers[engine] = list(found)
         whole = time.perf_counter() - started
         watch.stop()
-        times[engine] = (whole, first[-1] - first[1], watch.cpu)
-    for engine, (whole, steady, cpu) in times.items():
+        answers[engine] = list(found)
+        times[engine] = (whole, ends[0], ends[-1] - ends[1], watch.cpu, watch.wanting)
+    base = times[chosen[0]]
+    for engine, (whole, first, steady, cpu, wanting) in times.items():
         print(
-            f"engines: {engine} {whole:.1f} s in all, {steady:.1f} s from the second result to the "
-            f"last ({steady / times['local'][1] - 1:+.0%} over local, in all "
-            f"{whole / times['local'][0] - 1:+.0%}), processors {cpu:.1f} s "
-            f"({cpu / times['local'][2] - 1:+.0%}), same results: "
-            f"{answers[engine] == answers['local']}"
+            f"engines, {name}: {engine} {whole:.1f} s in all ({whole / base[0] - 1:+.0%} over "
+            f"{chosen[0]}), first result after {first:.1f} s, {steady:.1f} s from the second to "
+            f"the last ({steady / base[2] - 1:+.0%}); processors {cpu:.1f} s "
+            f"({cpu / base[3] - 1:+.0%}), {wanting:.1f} s with waiting for one that others held; "
+            f"same results: {answers[engine] == answers[chosen[0]]}",
+            flush=True,
         )
 
 
@@ -386,6 +395,8 @@ def main() -> None:
     parser.add_argument("--memory", default="4GB")
     parser.add_argument("--measure", default="informational", help="one, or several by commas")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--engine", default="local,dask,ray", help="which `engines` compares")
+    parser.add_argument("--work", choices=list(ENGINE_WORK), help="`engines` on this piece alone")
     parser.add_argument("--save", help="folder for the record of what `estimate` finds")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()

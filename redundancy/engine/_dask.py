@@ -15,9 +15,13 @@ from redundancy.engine._task import DIED_TWICE, Answer, Outcome, Task, call
 
 __all__ = ["on_dask"]
 
+# Without what a cluster of minutes on one machine has no use for, and looking round less often.
 _QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.diagnostics.nvml": False,
 }
 
 
