@@ -3,6 +3,9 @@
     python benchmarks/skip.py                  # CPU, one thread, a decoder of 16 blocks x 512
     python benchmarks/skip.py --shape llava-1.5-7b --device cuda --dtype bfloat16
     python benchmarks/skip.py --shape llava-next-7b --device cuda --dtype bfloat16
+    python benchmarks/skip.py --shape qwen2.5-vl-7b --dtype bfloat16 --layers 4 --rounds 1
+
+The last line runs the same code on a CPU, with four of the blocks.
 
 Weights are random: time does not depend on them. Plans take turns within each round, and a speedup
 is the median over rounds of the ratio to the unpatched model in the same round, so a busy machine
@@ -84,12 +87,16 @@ SHAPES: dict[str, dict[str, Any]] = {
 TILES = {"llava-next-7b": 5}
 
 
-def build(shape: str, vision: int, device: str, dtype: torch.dtype) -> Any:
+def build(
+    shape: str, vision: int, device: str, dtype: torch.dtype, layers: int | None = None
+) -> Any:
     """A LLaVA whose decoder has the shape, and whose tower is next to nothing."""
     side = int(vision**0.5)
     if side * side != vision:
         sys.exit(f"--vision must be a square number; {vision} is none.")
-    decoder = SHAPES[shape]
+    decoder = dict(SHAPES[shape])
+    if layers is not None:
+        decoder["num_hidden_layers"] = layers
     config = AutoConfig.for_model(
         "llava",
         vision_config={
@@ -145,7 +152,7 @@ def ways(n: int) -> dict[str, Way]:
         f"late {late} + exit {leave}": SkipPlan(n, vision_entry=late, vision_exit=leave),
         f"exit {n // 2} (as VTW)": SkipPlan(n, vision_exit=n // 2),
         "every second layer": SkipPlan(n, vision_off=tuple(range(1, n, 2))),
-        f"drop {n // 4} layers": SkipPlan(n, drop_layers=tuple(range(n // 2, n // 2 + n // 4))),
+        f"drop {n // 4} layer{'s' * (n > 7)}": SkipPlan(n, drop_layers=tuple(range(n // 2, n // 2 + n // 4))),
     }
     found = {"unpatched": Way()} | {name: Way(plan) for name, plan in plans.items()}
     rule = strongest(0.5, layer=2)
@@ -229,6 +236,7 @@ def _status(name: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shape", choices=list(SHAPES), default="small")
+    parser.add_argument("--layers", type=int, help="take only so many blocks of the shape (from 4)")
     parser.add_argument("--text", type=int, default=64)
     parser.add_argument("--vision", type=int, default=576, help="vision tokens per image or tile")
     parser.add_argument("--batch", type=int, default=1)
@@ -242,8 +250,16 @@ def main() -> None:
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    dtype = getattr(torch, options.dtype)
-    model = build(options.shape, options.vision, options.device, dtype)
+    dtype = getattr(torch, options.dtype, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        sys.exit(f"--dtype {options.dtype} is none; try float32, bfloat16 or float16.")
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        sys.exit("--device cuda: torch finds no GPU here; leave it out to run on the CPU.")
+    if options.layers is not None and options.layers < 4:
+        sys.exit(f"--layers is {options.layers}; the plans need at least 4.")
+    if options.text < 17:
+        sys.exit(f"--text is {options.text}; 16 tokens stand before the image, and some after it.")
+    model = build(options.shape, options.vision, options.device, dtype, options.layers)
     clock = Clock(model, options.device)
     side = model.config.vision_config.image_size
     tiles = TILES.get(options.shape, 1)
