@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import shlex
 import stat
 import sys
@@ -118,9 +119,8 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """
     for word in arguments:
         problem = None
-        try:
-            word.encode()
-        except UnicodeEncodeError:
+        # What no UTF-8 can hold comes in as lone surrogates.
+        if "\0" in word or re.search("[\ud800-\udfff]", word):
             problem = f"{word!a} is not UTF-8 text; rename the file, or correct the word"
         for name in (word, word.partition("=")[2]):
             if not problem and _is_device(name):

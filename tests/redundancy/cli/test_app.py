@@ -111,6 +111,7 @@ def test_a_report_replaces_reports_alone(tmp_path, monkeypatch):
         ["doctor", "/dev/zero"],
         ["report", "\udcff"],
         ["doctor", "--json", "\ud800"],
+        ["plan", "acts", "-o", "\0"],
     ],
 )
 def test_words_that_no_command_can_use(words, tmp_path, monkeypatch, capsys):
