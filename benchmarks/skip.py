@@ -152,7 +152,9 @@ def ways(n: int) -> dict[str, Way]:
         f"late {late} + exit {leave}": SkipPlan(n, vision_entry=late, vision_exit=leave),
         f"exit {n // 2} (as VTW)": SkipPlan(n, vision_exit=n // 2),
         "every second layer": SkipPlan(n, vision_off=tuple(range(1, n, 2))),
-        f"drop {n // 4} layer{'s' * (n > 7)}": SkipPlan(n, drop_layers=tuple(range(n // 2, n // 2 + n // 4))),
+        f"drop {n // 4} layer{'s' * (n > 7)}": SkipPlan(
+            n, drop_layers=tuple(range(n // 2, n // 2 + n // 4))
+        ),
     }
     found = {"unpatched": Way()} | {name: Way(plan) for name, plan in plans.items()}
     rule = strongest(0.5, layer=2)

@@ -113,11 +113,16 @@ class Patch:
                 "inputs_embeds do not tell vision from text; give skipping(..., vision_mask=) a "
                 "mask of shape (batch, tokens), or call the model with input_ids."
             )
+        whole = isinstance(mask, Tensor) and not (mask.is_floating_point() or mask.is_complex())
         # Beams and several return sequences repeat the rows of a prompt.
-        if mask.ndim != 2 or mask.shape[1] != tokens or batch % max(1, mask.shape[0]):
+        if not whole or mask.ndim != 2 or mask.shape[1] != tokens or batch % max(1, len(mask)):
+            is_tensor = isinstance(mask, Tensor)
+            found = f"is a {type(mask).__name__}"
+            if is_tensor:
+                found = f"has shape {tuple(mask.shape)}" + ("" if whole else f", in {mask.dtype}")
             raise VLMError(
-                f"vision_mask has shape {tuple(mask.shape)}, inputs_embeds are of {batch} x "
-                f"{tokens} tokens."
+                f"vision_mask {found}; inputs_embeds are of {batch} x {tokens} tokens, and it "
+                "takes one true or false for each."
             )
         return mask.to(embeds.device, torch.bool).repeat_interleave(batch // mask.shape[0], dim=0)
 
@@ -174,11 +179,12 @@ class Patch:
         before = None if step.before is None else step.before.to(hidden.device)
         took = vision if step.took_part is None else step.took_part.to(hidden.device)
         took_part = self.rule(Step(number, hidden, before, vision, took))
-        if took_part.shape != vision.shape or took_part.dtype != torch.bool:
+        is_tensor = isinstance(took_part, Tensor)
+        if not is_tensor or took_part.shape != vision.shape or took_part.dtype != torch.bool:
+            found = f"{took_part.dtype} of shape {tuple(took_part.shape)}" if is_tensor else None
             raise VLMError(
-                f"at layer {number}, the keep rule returned {took_part.dtype} of shape "
-                f"{tuple(took_part.shape)}; a bool tensor of shape {tuple(vision.shape)} is "
-                "needed."
+                f"at layer {number}, the keep rule returned {found or type(took_part).__name__}; a "
+                f"bool tensor of shape {tuple(vision.shape)} is needed."
             )
         took_part = took_part & vision
         keep = took_part | ~vision

@@ -85,6 +85,16 @@ def skipping(
     given = model
     # torch.compile watches the forwards it has compiled, and compiles anew where they change.
     model = getattr(model, "_orig_mod", model)
+    if not isinstance(plan, SkipPlan):
+        raise VLMError(
+            f"the plan is a {type(plan).__name__}; give a SkipPlan (SkipPlan.load reads one from a "
+            "file)."
+        )
+    if keep is not None and not callable(keep):
+        raise VLMError(
+            f"keep is a {type(keep).__name__}; give a function of a step, such as "
+            "vlm.keep.settled(0.01)."
+        )
     plan.check(model)
     if plan.is_noop and keep is None:
         yield given

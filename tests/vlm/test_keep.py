@@ -165,6 +165,11 @@ def test_a_rule_must_answer_with_a_mask(live: Any) -> None:
         pytest.raises(VLMError, match="layer 0, the keep rule returned torch.float32"),
     ):
         live(**inputs)
+    with (
+        skipping(live, NOTHING, keep=lambda step: None),
+        pytest.raises(VLMError, match="layer 0, the keep rule returned NoneType; a bool tensor"),
+    ):
+        live(**inputs)
     with skipping(live, NOTHING, keep=lambda step: step.vision):
         cache = live(**inputs).past_key_values
     with (

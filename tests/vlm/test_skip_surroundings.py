@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import CompileConfig, DynamicCache
 
 from tests.vlm import reference, tiny
 from tests.vlm.capturing import N_LAYERS, SIDE, save_tiny_llava
@@ -137,17 +137,51 @@ def test_generate_takes_a_cache_of_its_own_plan_further(live: Any) -> None:
     assert cache.get_seq_length() == ids.shape[1] + 7
 
 
+def _offloading() -> DynamicCache:
+    cache = DynamicCache()
+    cache.offloading = True
+    return cache
+
+
+REFUSED_CACHES: dict[str, tuple[dict[str, Any], str]] = {
+    "by name": ({"cache_implementation": "static"}, "StaticCache"),
+    "offloaded": ({"cache_implementation": "offloaded_static"}, "offloading StaticCache"),
+    "for compiling": (
+        {"cache_implementation": "static", "compile_config": CompileConfig(backend="eager")},
+        "StaticCache",
+    ),
+    "quantised": (
+        {"cache_implementation": "quantized", "cache_config": {"backend": "fp8"}},
+        "QuantizedCache",
+    ),
+    "offloading": ({"past_key_values": _offloading()}, "offloading DynamicCache"),
+}
+
+
+@pytest.mark.parametrize("how", [*REFUSED_CACHES, "by the model's own settings"])
 @torch.no_grad()
-def test_caches_that_plans_do_not_know_are_refused(live: Any) -> None:
+def test_caches_that_plans_do_not_know_are_refused_before_any_block_runs(
+    live: Any, how: str
+) -> None:
     inputs = tiny.batch(live, [1])
-    offloading = DynamicCache()
-    offloading.offloading = True
+    options, kind = REFUSED_CACHES.get(how, ({}, "StaticCache"))
+    plain, worked = _words(live, inputs), []
     with skipping(live, LATE):
-        with pytest.raises(VLMError, match="not with a StaticCache"):
-            _words(live, inputs, cache_implementation="static")
-        with pytest.raises(VLMError, match="not with an offloading DynamicCache"):
-            live(**inputs, past_key_values=offloading)
         expected = _words(live, inputs)
+    # The library encodes images before it calls the model, so the tower may have worked.
+    first = decoder_layers(live)[0]
+    handle = first.register_forward_pre_hook(lambda *_: worked.append(True))
+    if not options:
+        live.generation_config.cache_implementation = "static"
+    with (
+        skipping(live, LATE),
+        pytest.raises(VLMError, match=f"plans work with DynamicCache, not with an? {kind};"),
+    ):
+        _words(live, inputs, **options)
+    live.generation_config.cache_implementation = None
+    handle.remove()
+    assert not worked
+    assert _words(live, inputs) == plain
     with skipping(live, LATE):
         assert _words(live, inputs) == expected
 
@@ -282,6 +316,27 @@ def test_embeddings_need_a_mask_that_tells_vision_from_text(live: Any) -> None:
         pytest.raises(VLMError, match="vision_mask has shape"),
     ):
         live(**given)
+    for wrong, found in ((vision.tolist(), "is a list"), (vision.float(), ", in torch.float32")):
+        with (
+            skipping(live, PLAN, vision_mask=wrong),
+            pytest.raises(VLMError, match=f"vision_mask .*{found}; inputs_embeds are of 2 x"),
+        ):
+            live(**given)
+    with skipping(live, PLAN, vision_mask=vision.long()):
+        torch.testing.assert_close(live(**given).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"plan": "plan.json"}, "the plan is a str; give a SkipPlan"),
+        ({"plan": None}, "the plan is a NoneType; give a SkipPlan"),
+        ({"plan": LATE, "keep": 0.5}, "keep is a float; give a function"),
+    ],
+)
+def test_what_is_no_plan_or_rule_is_named(live: Any, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(VLMError, match=words), skipping(live, **given):
+        pass
 
 
 # What is refused before anything is touched.
