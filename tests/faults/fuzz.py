@@ -15,6 +15,7 @@ import importlib
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -426,12 +427,23 @@ def _child(target: Target, numbers: Sequence[int], folder: Path, report: Path) -
     assert not outside, f"{outside} were written beside the folder"
 
 
+_SEARCHED = (
+    "redundancy.store", "redundancy.results", "redundancy.record", "redundancy.run_folder",
+    "redundancy.report.html", "vlm.data", "vlm.plan", "vlm._images", "vlm._readers",
+)  # fmt: skip
+
+
+def _spelled(word: bytes) -> str:
+    return "".join(f"\\x{byte:02X}" for byte in word)
+
+
 def with_atheris(target: Target, runs: int) -> None:
     """Let atheris look for cases, guided by what they reach."""
     import atheris
 
-    with atheris.instrument_imports(include=["redundancy.store", "redundancy._files", "vlm"]):
-        for module in ("redundancy.store", "vlm.data", "vlm.plan"):
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    with atheris.instrument_imports(include=["redundancy", "vlm", "zipfile", "json"]):
+        for module in _SEARCHED:
             importlib.import_module(module)
 
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
@@ -439,8 +451,12 @@ def with_atheris(target: Target, runs: int) -> None:
         corpus = Path(name) / "corpus"
         for folder in (work, corpus):
             folder.mkdir()
-        for number, one in enumerate(target.seeds(work)):
+        seeds = target.seeds(work)
+        for number, one in enumerate(seeds):
             (corpus / str(number)).write_bytes(one)
+        words = {*WORDS, *(word for one in seeds for word in re.findall(rb'"\w{1,40}"', one))}
+        known = Path(name) / "words"
+        known.write_text("".join(f'"{_spelled(word)}"\n' for word in sorted(words)))
 
         def one_input(data: bytes) -> None:
             if target.sealed and len(data) % 2:
@@ -448,7 +464,9 @@ def with_atheris(target: Target, runs: int) -> None:
             with contextlib.suppress(*ALLOWED):
                 target.use(data, work)
 
-        options = [f"-runs={runs}", f"-timeout={SECONDS}", "-rss_limit_mb=6000", "-max_len=20000"]
+        longest = target.length or 20_000
+        options = [f"-runs={runs}", f"-timeout={10 * SECONDS}", "-rss_limit_mb=6000"]
+        options += [f"-max_len={longest}", f"-artifact_prefix={target.name}-", f"-dict={known}"]
         atheris.Setup([sys.argv[0], *options, "-seed=1", str(corpus)], one_input)
         atheris.Fuzz()
 
