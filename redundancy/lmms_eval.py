@@ -52,7 +52,7 @@ class PlannedAnswers:
     device : str, optional
         Where the model goes, e.g. ``"cuda:0"``, or ``"auto"`` to spread it; by default the CPU, or
         the GPU of this process where there is one.
-    dtype, revision, trust_remote_code
+    dtype, revision, trust_remote_code, attn_implementation
         As for `vlm.model.load`.
 
     Raises
@@ -70,6 +70,7 @@ class PlannedAnswers:
         dtype: str = "auto",
         revision: str | None = None,
         trust_remote_code: bool = False,
+        attn_implementation: str | None = None,
     ) -> None:
         from vlm.model import decoder_layers, load
 
@@ -79,6 +80,7 @@ class PlannedAnswers:
             device_map=_own_device() if device is None else device,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            attn_implementation=attn_implementation,
         )
         if not getattr(self.processor, "chat_template", None):
             raise InputError(
@@ -182,7 +184,7 @@ class Redundancy(lmms):  # type: ignore[misc]  # lmms-eval ships no types
 
     Parameters
     ----------
-    pretrained, plan, device, dtype, revision, trust_remote_code
+    pretrained, plan, device, dtype, revision, trust_remote_code, attn_implementation
         As for `PlannedAnswers`.
     batch_size : int
         Conversations per call; those with the same options share one.
@@ -200,6 +202,7 @@ class Redundancy(lmms):  # type: ignore[misc]  # lmms-eval ships no types
         dtype: str = "auto",
         revision: str | None = None,
         trust_remote_code: bool = False,
+        attn_implementation: str | None = None,
     ) -> None:
         super().__init__()
         self._answers = PlannedAnswers(
@@ -209,6 +212,7 @@ class Redundancy(lmms):  # type: ignore[misc]  # lmms-eval ships no types
             dtype=dtype,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            attn_implementation=attn_implementation,
         )
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise InputError(f"batch_size is {batch_size!r}; give a whole number from 1")

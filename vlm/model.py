@@ -175,6 +175,7 @@ def load(
     device_map: Any = None,
     trust_remote_code: bool = False,
     revision: str | None = None,
+    attn_implementation: str | None = None,
 ) -> tuple[Any, Any]:
     """Load a vision-language model and its processor, or a text-only model and its tokenizer.
 
@@ -190,6 +191,9 @@ def load(
         Whether code that comes with the checkpoint may run. Off: such models are refused.
     revision : str, optional
         Commit, tag or branch on the hub.
+    attn_implementation : str, optional
+        Handed to ``from_pretrained``, e.g. ``"flash_attention_2"`` (needs a GPU and flash-attn); by
+        default the library's choice, which is ``"sdpa"`` wherever it can be.
 
     Returns
     -------
@@ -248,7 +252,13 @@ def load(
         raise unsupported(kind, "transformers has no image-and-text generation model for it")
     kind_of_model = AutoModelForCausalLM if reads else AutoModelForImageTextToText
     try:
-        model = kind_of_model.from_pretrained(name, dtype=dtype, device_map=device_map, **common)
+        model = kind_of_model.from_pretrained(
+            name,
+            dtype=dtype,
+            device_map=device_map,
+            **common,
+            **({} if attn_implementation is None else {"attn_implementation": attn_implementation}),
+        )
     except failures as error:
         raise VLMError(f"cannot load the model {name}: {_first_line(error)}") from error
     what, auto = ("tokenizer", AutoTokenizer) if reads else ("processor", AutoProcessor)

@@ -154,3 +154,12 @@ def test_a_text_only_model_has_no_vision_tokens() -> None:
     )
     with pytest.raises(VLMError, match="text-only model"):
         model.vision_token_ids(live)
+
+
+def test_attention_is_chosen_on_loading(tmp_path: Path) -> None:
+    folder = save_tiny_llava(tmp_path)
+    live, _ = model.load(folder, attn_implementation="eager")
+    assert model.text_config(live)._attn_implementation == "eager"
+    assert model.text_config(model.load(folder)[0])._attn_implementation == "sdpa"
+    with pytest.raises(VLMError, match="cannot load the model .*nonsense.* not supported"):
+        model.load(folder, attn_implementation="nonsense")
