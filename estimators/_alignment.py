@@ -19,6 +19,7 @@ import numpy.typing as npt
 from estimators._errors import InputError
 from estimators._gram import GRAM_ROWS, gram_of, parts_without_blocks
 from estimators._half import as_float32
+from estimators._products import LARGE, SingleProduct
 
 __all__ = ["Hsic", "Side", "side_of", "squared_alignment"]
 
@@ -27,8 +28,8 @@ Labels = npt.NDArray[np.int64]
 # Fixed numbers: what is added up in which order must not depend on how much memory there is.
 _ELEMENTS = 2**22
 _IN_MEMORY = 2**28
+_STRIP = 2**16
 _LONG = 2**36  # multiplications of half a second or more
-_LARGE = 64
 _WORTH_A_FILE = 256  # rows per block below which a product is sooner made again than read back
 
 
@@ -47,7 +48,7 @@ class Side:
     `norms` (n,) are squared norms of the centred rows, `shifts` (count, d) the means without each
     block, `inner` (n, count) products of rows and shifts; `own` is the HSIC with itself. `gram`
     (n, n) has the products of rows where these are fewer than columns. `large` are the coordinates
-    of largest variance, at most 64.
+    of largest variance.
     """
 
     rows: Any
@@ -107,7 +108,7 @@ def side_of(
             span = slice(part[0], part[-1] + 1)
             inner[span] = _raised(rows, span, mean, scale) @ shifts.T
     empty = Hsic(np.empty(0), np.empty(0))
-    large = np.argsort(-squares, kind="stable")[:_LARGE]
+    large = np.argsort(-squares, kind="stable")[:LARGE]
     side = Side(rows, mean, scale, norms, shifts, inner, empty, large)
     if n < d and n <= GRAM_ROWS:
         spans = [slice(int(part[0]), int(part[-1]) + 1) for part in _parts(np.arange(n), d)]
@@ -147,21 +148,16 @@ def _hsic(a: Side, b: Side, label: Labels, count: int) -> Hsic:
     single = _in_single(a, b)
 
     def product(s: int) -> Matrix:
-        part = np.zeros(shape)
-        across, down = np.zeros((len(a.large), shape[1])), np.zeros((shape[0], len(b.large)))
-        for rows in _parts(np.flatnonzero(label == s), max(shape)):
-            left = a.read(rows)
-            right = left if b is a else b.read(rows)
-            if single:
-                across += left[:, a.large].T @ right
-                if b is not a:
-                    down += left.T @ right[:, b.large]
-                left = left.astype(np.float32)
-                right = left if b is a else right.astype(np.float32)
-            part += left.T @ right
+        blocks = _parts(np.flatnonzero(label == s), max(shape))
+        both = ((left := a.read(rows), left if b is a else b.read(rows)) for rows in blocks)
         if single:
-            part[a.large] = across
-            part[:, b.large] = across.T if b is a else down
+            product = SingleProduct(shape, (a.large, b.large), symmetric=b is a)
+            for left, right in both:
+                product.add(left, right)
+            return product.total()
+        part = np.zeros(shape)
+        for left, right in both:
+            part += left.T @ right
         return part
 
     whole = np.zeros(shape)
@@ -173,10 +169,9 @@ def _hsic(a: Side, b: Side, label: Labels, count: int) -> Hsic:
         found = [_values(_square(whole), a.norms, b.norms)]
         for s in range(count if count > 1 else 0):
             kept = label != s
-            part = shelf.take(s)
-            np.subtract(whole, part, out=part)
-            part -= np.outer(int(kept.sum()) * a.shifts[s], b.shifts[s])
-            found.append(_values(_square(part), _moved(a, s)[kept], _moved(b, s)[kept]))
+            shifts = int(kept.sum()) * a.shifts[s], b.shifts[s]
+            trace = _square_without(whole, shelf.take(s), *shifts)
+            found.append(_values(trace, _moved(a, s)[kept], _moved(b, s)[kept]))
     return _hsic_of(found, n)
 
 
@@ -205,6 +200,17 @@ def _moved(side: Side, s: int) -> Matrix:
 
 def _square(cross: Matrix) -> float:
     return float(np.einsum("ij,ij->", cross, cross))
+
+
+def _square_without(whole: Matrix, part: Matrix, left: Matrix, right: Matrix) -> float:
+    """Squared norm of the whole less a part and an outer product, by strips that fit a cache."""
+    total, step = 0.0, max(1, _STRIP // len(right))
+    for start in range(0, len(left), step):
+        rows = slice(start, start + step)
+        strip = whole[rows] - part[rows]
+        strip -= left[rows, None] * right
+        total += _square(strip)
+    return total
 
 
 def _values(trace: float, norms_a: Matrix, norms_b: Matrix) -> tuple[float, float]:
