@@ -88,7 +88,12 @@ TILES = {"llava-next-7b": 5}
 
 
 def build(
-    shape: str, vision: int, device: str, dtype: torch.dtype, layers: int | None = None
+    shape: str,
+    vision: int,
+    device: str,
+    dtype: torch.dtype,
+    layers: int | None = None,
+    attention: str = "sdpa",
 ) -> Any:
     """A LLaVA whose decoder has the shape, and whose tower is next to nothing."""
     side = int(vision**0.5)
@@ -120,7 +125,9 @@ def build(
         image_seq_length=vision,
     )
     with torch.device(device):
-        return AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
+        return AutoModelForImageTextToText.from_config(
+            config, dtype=dtype, attn_implementation=attention
+        ).eval()
 
 
 @dataclass(frozen=True)
@@ -247,6 +254,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--attention", default="sdpa", help="sdpa, eager or flash_attention_2")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
 
@@ -261,7 +269,17 @@ def main() -> None:
         sys.exit(f"--layers is {options.layers}; the plans need at least 4.")
     if options.text < 17:
         sys.exit(f"--text is {options.text}; 16 tokens stand before the image, and some after it.")
-    model = build(options.shape, options.vision, options.device, dtype, options.layers)
+    try:
+        model = build(
+            options.shape,
+            options.vision,
+            options.device,
+            dtype,
+            options.layers,
+            options.attention,
+        )
+    except (ImportError, ValueError) as error:
+        sys.exit(f"cannot build the model: {error}")
     clock = Clock(model, options.device)
     side = model.config.vision_config.image_size
     tiles = TILES.get(options.shape, 1)
@@ -317,7 +335,7 @@ def main() -> None:
     )
     print(
         f"{options.shape}: {config.num_hidden_layers} layers x {config.hidden_size}, "
-        f"{vision} + {options.text} tokens, batch {options.batch}, {options.dtype}, "
+        f"{vision} + {options.text} tokens, batch {options.batch}, {options.dtype}, {options.attention}, "
         f"{options.threads} thread(s), {machine}, median of {options.rounds} rounds"
     )
     print(
