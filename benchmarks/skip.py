@@ -336,7 +336,8 @@ def main() -> None:
     print(
         f"{options.shape}: {config.num_hidden_layers} layers x {config.hidden_size}, "
         f"{vision} + {options.text} tokens, batch {options.batch}, {options.dtype}, "
-        f"{options.attention}, {options.threads} thread(s), {machine}, median of {options.rounds} rounds"
+        f"{options.attention}, {options.threads} thread(s), {machine}, "
+        f"median of {options.rounds} rounds"
     )
     print(
         f"{'plan':29}{'prefill ms':>11}{'speedup':>9}{'range':>13}{'limit':>7}{'share':>7}"
