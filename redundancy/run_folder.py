@@ -24,6 +24,7 @@ __all__ = ["RunFolder"]
 
 _RECORD = "record.json"
 _PAIRS = "pairs.jsonl"
+_JOURNALS = {_PAIRS, "probes.jsonl"}
 _CHECK = b',"crc32":"'
 # What may stand in a folder that --fresh empties: our own files, nothing of the user's.
 _OURS = {_RECORD, _PAIRS, "report.html", "results.csv", "plan.json", "acts", "data"}
@@ -43,6 +44,7 @@ class RunFolder:
     def __init__(self, path: Path, *, resumed: bool = False) -> None:
         self.path = path
         self.resumed = resumed
+        self._made: list[Path] = []
 
     @classmethod
     def prepare(
@@ -66,6 +68,7 @@ class RunFolder:
             raise InputError("--resume and --fresh exclude each other; give one of them")
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file; name a folder to write to")
+        made = [one for one in (folder, *folder.parents) if not one.exists()]
         with _said(folder):
             folder.mkdir(parents=True, exist_ok=True)
             have = sorted(p.name for p in folder.iterdir())
@@ -73,7 +76,9 @@ class RunFolder:
         have = [name for name in have if not name.startswith(TEMPORARY_PREFIX)]
         if not have:
             _tidy(folder)
-            return cls(folder)
+            run = cls(folder)
+            run._made = made
+            return run
         if not resume and not fresh:
             raise InputError(
                 f"{folder} is not empty; add --resume to go on with it, --fresh to replace it, or "
@@ -115,6 +120,18 @@ class RunFolder:
         """Write the record; InputError if the disk refuses it."""
         with _said(self.record_path):
             write_record(record, self.record_path)
+
+    def forget(self) -> None:
+        """Delete the run if nothing came of it yet; it would stand in the way of the next one."""
+        with contextlib.suppress(OSError):
+            have = {one.name: one.lstat().st_size for one in self.path.iterdir()}
+            have.pop(_RECORD, None)
+            if self.resumed or any(have.values()) or not have.keys() <= _JOURNALS:
+                return
+            for name in (*have, _RECORD):
+                (self.path / name).unlink(missing_ok=True)
+            for folder in self._made:
+                folder.rmdir()
 
     def done(self) -> dict[tuple[str, str, int, int], PairResult]:
         """Return the results that an earlier run left, by measure, modality and pair.

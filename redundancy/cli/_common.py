@@ -43,7 +43,17 @@ Json = Annotated[
 Out = Annotated[
     str | None, typer.Option("--out", "-o", help="Where to write; runs/<id> if not given.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+
+
+def _known_seed(value: int) -> int:
+    if not 0 <= value < 2**32:
+        raise typer.BadParameter(f"{value} is not between 0 and {2**32 - 1}")
+    return value
+
+
+Seed = Annotated[
+    int, typer.Option("--seed", help="Seed of everything random.", callback=_known_seed)
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what stands in the output.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Replace what stands in the output.")]
 Strict = Annotated[

@@ -55,6 +55,8 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        global _forget
+        _forget = None
         try:
             return function(*args, **kwargs)
         except typer.Exit:
@@ -70,6 +72,8 @@ def guarded(function: Callable[P, T]) -> Callable[P, T]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except Exception as error:
+            if _forget is not None:
+                _forget()
             if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
                 name = str(error.filename or "a file")
                 short = name if len(name) <= 200 else f"{name[:100]}...{name[-50:]}"
@@ -102,6 +106,7 @@ def _is_users(error: Exception) -> bool:
 
 
 _out: str | None = None
+_forget: Callable[[], None] | None = None
 _arguments: list[str] = sys.argv[1:]
 
 
@@ -143,10 +148,10 @@ def typed() -> list[str]:
     return ["redundancy", *_arguments]
 
 
-def remember_out(path: str) -> None:
-    """Note where this run writes, for the line that resumes it."""
-    global _out
-    _out = path
+def remember_out(path: str, forget: Callable[[], None] | None = None) -> None:
+    """Note where this run writes, for the line that resumes it; `forget` is called if it fails."""
+    global _out, _forget
+    _out, _forget = path, forget
 
 
 def resume_line(arguments: list[str]) -> str:

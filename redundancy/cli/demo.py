@@ -53,7 +53,7 @@ def command(
     quiet_libraries()
     settings = {"seed": seed, "alpha": ALPHA, "delta": DELTA}
     folder = RunFolder.prepare(out, resume=resume, fresh=fresh, settings=settings)
-    remember_out(out)
+    remember_out(out, folder.forget)
     record = new_record(
         command="demo",
         argv=typed(),

@@ -114,12 +114,15 @@ def command(
     import msgspec
 
     from estimators import InputError
+    from redundancy._memory import parse_bytes
     from redundancy._progress import TimeLeft
+    from redundancy._tasks import jobs_within, plan_tasks
+    from redundancy.engine import submit
     from redundancy.layer_matrices import layer_matrices
     from redundancy.provenance import new_record, new_run_id
     from redundancy.report.html import write_report
     from redundancy.report.implications import implication_lines
-    from redundancy.run import estimate, parse_layers
+    from redundancy.run import estimate, parse_layers, run_task
     from redundancy.run_folder import RunFolder
     from redundancy.store import open_source
 
@@ -143,11 +146,27 @@ def command(
         **options,
         "store_sha256": source.info.get("sha256"),
     }
+    # Whatever is wrong with the input is said before an earlier run is touched.
+    about = source if target is None else source.with_target(target)
+    tasks = plan_tasks(
+        about,
+        chosen,
+        layers=layers,
+        modality=modality,
+        pairs=pairs,
+        epsilon=epsilon,
+        ci=ci,
+        seed=seed,
+        options=options,
+    )
+    if memory is not None:
+        jobs_within(parse_bytes(memory), about, tasks, jobs or 1)
+    submit(run_task, [], engine=engine, jobs=jobs)
     run_id = new_run_id()
     folder = RunFolder.prepare(
         out or f"runs/{run_id}", resume=resume, fresh=fresh, settings=settings
     )
-    remember_out(str(folder.path))
+    remember_out(str(folder.path), folder.forget)
     record = new_record(
         command="estimate",
         run_id=run_id,

@@ -117,7 +117,7 @@ def command(
     folder = RunFolder.prepare(
         out or f"runs/{run_id}", resume=resume, fresh=fresh, settings=settings
     )
-    remember_out(str(folder.path))
+    remember_out(str(folder.path), folder.forget)
     record = new_record(
         command="probe",
         run_id=run_id,

@@ -104,7 +104,7 @@ def command(
     tasks = [str(row["task"]) for row in rows] if all("task" in row for row in rows) else None
     run_id = new_run_id()
     folder = RunFolder.prepare(out or f"runs/{run_id}", fresh=fresh)
-    remember_out(str(folder.path))
+    remember_out(str(folder.path), folder.forget)
     record = new_record(
         command="skip",
         run_id=run_id,

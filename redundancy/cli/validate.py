@@ -98,6 +98,7 @@ def command(
     from redundancy.run_folder import RunFolder
     from redundancy.validation import records
     from redundancy.validation.analysis import analyse, check
+    from redundancy.validation.data import divide
     from redundancy.validation.paper import analyse_paper
     from redundancy.validation.resplits import compare_orderings
     from redundancy.validation.show import blocks, layer_blocks
@@ -117,13 +118,18 @@ def command(
     for name in measure or ():
         registry.load("measures", name)
     known = _known(list(models or ()), data, images)
+    if data is not None and any("study" not in one for one in known):
+        # Too few images, say: before an earlier run is touched.
+        from vlm.data import rows_of
+
+        divide(rows_of(data), seed=seed)
     quiet_libraries()
     run_id = new_run_id()
     # What a study depends on: with other models, or another alpha, the finished ones still hold.
     kept = {"data": data, "images": images, "measures": list(measure or ()), "seed": seed}
     options = {**settings, **kept, "models": list(models or ())}
     folder = RunFolder.prepare(out or f"runs/{run_id}", resume=resume, fresh=fresh, settings=kept)
-    remember_out(str(folder.path))
+    remember_out(str(folder.path), folder.forget)
     record = new_record(
         command="validate",
         run_id=run_id,
@@ -176,6 +182,7 @@ def command(
 def _known(models: list[str], data: str | None, images: int | None) -> list[dict[str, Any]]:
     """What is known of every model before any is loaded: bad names are said at once."""
     from redundancy.demo.several import check_questions, describe
+    from redundancy.validation.analysis import check_names
     from redundancy.validation.records import read_study
 
     found: list[dict[str, Any]] = []
@@ -186,6 +193,7 @@ def _known(models: list[str], data: str | None, images: int | None) -> list[dict
         found.append(describe(given))
         if data is None:
             check_questions(found[-1], images)
+    check_names([one["study"].name if "study" in one else one["name"] for one in found])
     return found
 
 

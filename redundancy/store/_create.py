@@ -72,6 +72,8 @@ def create_folder(
         )
     if tokens != "all" and (not isinstance(tokens, int) or tokens < 0):
         raise InputError(f"tokens is {tokens!r}; give a number per sample, 0 or more, or 'all'")
+    if len(set(modalities)) != len(modalities):
+        raise InputError(f"modalities names one twice: {list(modalities)}")
     cuts = [float(one) for one in thresholds]
     if not all(0 < one <= 2 for one in cuts):
         raise InputError(f"thresholds are cosine distances above 0 and at most 2; got {cuts}")

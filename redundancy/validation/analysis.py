@@ -30,7 +30,16 @@ from redundancy.validation.records import (
     StudyRecord,
 )
 
-__all__ = ["Cell", "analyse", "associate", "check", "cluster_interval", "cluster_of", "corrected"]
+__all__ = [
+    "Cell",
+    "analyse",
+    "associate",
+    "check",
+    "check_names",
+    "cluster_interval",
+    "cluster_of",
+    "corrected",
+]
 
 Floats = NDArray[np.float64]
 SHUFFLED = "shuffled"
@@ -72,6 +81,13 @@ class Cell:
         self.depth = np.flatnonzero(known).astype(float)
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raise InputError if two studies would have one name."""
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"two studies are called {twice[0]!r}; give each model a name of its own")
+
+
 def analyse(
     studies: Sequence[StudyRecord],
     *,
@@ -108,10 +124,7 @@ def analyse(
     """
     if not studies:
         raise InputError("there is no study to analyse; name at least one model")
-    names = [study.name for study in studies]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise InputError(f"two studies are called {twice[0]!r}; give each model a name of its own")
+    check_names([study.name for study in studies])
     check(alpha, level, draws)
     readings = _readings(studies, seed)
     associations = []

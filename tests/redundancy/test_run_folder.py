@@ -86,3 +86,25 @@ def test_a_file_is_not_a_folder(tmp_path):
 def test_resume_and_fresh_exclude_each_other(tmp_path):
     with pytest.raises(InputError, match="exclude each other"):
         RunFolder.prepare(tmp_path, resume=True, fresh=True)
+
+
+def test_a_run_of_which_nothing_came_is_forgotten(tmp_path):
+    record = new_record(command="estimate", options=SETTINGS, status="running")
+    run = RunFolder.prepare(tmp_path / "runs" / "one", settings=SETTINGS)
+    run.write(record)
+    with run.journal():
+        pass
+    run.forget()
+    assert list(tmp_path.iterdir()) == []
+    # A folder that was there stays, and so do results, and a run that was taken up.
+    (tmp_path / "mine").mkdir()
+    run = RunFolder.prepare(tmp_path / "mine", settings=SETTINGS)
+    run.write(record)
+    run.forget()
+    assert list((tmp_path / "mine").iterdir()) == []
+    full = begun(tmp_path / "full")
+    full.forget()
+    assert (tmp_path / "full" / "record.json").exists()
+    (tmp_path / "full" / "pairs.jsonl").write_bytes(b"")
+    RunFolder.prepare(tmp_path / "full", resume=True, settings=SETTINGS).forget()
+    assert (tmp_path / "full" / "record.json").exists()

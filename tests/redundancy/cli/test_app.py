@@ -126,6 +126,14 @@ def test_words_that_no_command_can_use(words, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "pipe").is_fifo()
 
 
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "99999999999999999999"])
+@pytest.mark.parametrize("words", [["crosscheck", "acts"], ["estimate", "acts"], ["probe", "acts"]])
+def test_seeds_are_those_that_every_library_takes(words, seed):
+    done = run(*words, "--seed", seed)
+    assert done.exit_code == 2
+    assert f"{seed} is not between 0 and 4294967295" in done.stderr
+
+
 def test_report_of_nothing_is_refused(tmp_path):
     done = run("report", tmp_path)
     assert done.exit_code == 2

@@ -222,3 +222,26 @@ def test_narrow_and_colourless_terminals_lose_nothing(acts, here):
     )
     assert "redundant" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--pairs", "dusk"], "no choice of pairs named 'dusk'"),
+        (["--option", "k=3"], "no option of geometric named 'k'"),
+        (["--epsilon", "0"], "the threshold of geometric is 0"),
+        (["--target", "label"], "have no 'label'"),
+        (["--memory", "1MB"], "and memory is"),
+        (["--engine", "dusk"], "no engine named 'dusk'"),
+        (["--jobs", "0"], "jobs is 0"),
+    ],
+)
+def test_bad_input_costs_no_earlier_run_and_leaves_none(here, acts, words, said):
+    assert run("estimate", acts, "-m", "geometric", "-o", "run", "-q").exit_code == 0
+    before = {path: path.read_bytes() for path in (here / "run").iterdir()}
+    for out in (["-o", "run", "--fresh"], ["-o", "new/one"]):
+        done = run("estimate", acts, "-m", "geometric", "-q", *out, *words)
+        assert done.exit_code == 2, done.output
+        assert said in done.stderr
+    assert {path: path.read_bytes() for path in (here / "run").iterdir()} == before
+    assert not (here / "new").exists()

@@ -58,6 +58,7 @@ def test_studies_are_pooled_and_kept(studies, tmp_path):
         (["--paper", "./x"], "leave models and --data out"),
         (["./nothing"], "there is no model folder ./nothing"),
         (["nothing"], "there is no folder nothing; name a model's folder, or, for a model of the"),
+        ([".", ".", "--data", "x.jsonl"], "two studies are called"),
         (["--alpha", 2], "alpha is 2.0"),
         (["--delta", 0], "--delta is 0.0"),
         (["--ci", 1], "level is 1.0"),
@@ -72,3 +73,18 @@ def test_bad_input_costs_nothing_and_leaves_nothing(arguments, message, tmp_path
     assert message in done.output
     assert "Traceback" not in done.output
     assert not (tmp_path / "out").exists()
+
+
+def test_too_few_images_are_said_before_an_earlier_run_is_touched(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "is it red?", "answer": "no"}\n' * 3)
+    out = tmp_path / "out"
+    out.mkdir()
+    write(make_study(0), tmp_path / "study.json")
+    given = ("-o", out, "--draws", 200, "--resplits", 5, "--quiet")
+    assert run(tmp_path / "study.json", *given).exit_code == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    done = run(tmp_path, "--data", rows, *given, "--fresh")
+    assert done.exit_code == 2, done.output
+    assert "too few" in done.output
+    assert {path: path.read_bytes() for path in out.iterdir()} == before

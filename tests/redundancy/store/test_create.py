@@ -148,3 +148,9 @@ def test_a_store_travels_as_its_path(filled):
     assert len(data) < 1000
     assert pickle.loads(data).n_samples == 12
     assert ActivationStore.open(filled.handle).n_samples == 12
+
+
+def test_a_modality_named_twice_is_refused_before_anything_is_written(tmp_path, create):
+    with pytest.raises(InputError, match="modalities names one twice"):
+        create(tmp_path / "acts", modalities=("vision", "text", "vision"))
+    assert list(tmp_path.iterdir()) == []
