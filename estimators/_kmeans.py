@@ -7,6 +7,7 @@ and not for saying which of two centres is nearer: `nearest` settles close calls
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,8 @@ def nearest(
     middle = centres.mean(axis=0)
     c = centres - middle
     half = 0.5 * (c * c).sum(axis=1)
-    c32 = c.astype(np.float32)
+    with np.errstate(over="ignore"):
+        c32 = c.astype(np.float32)
     # Half the squared distance is this less x.c, up to what all centres have in common.
     offset = half + c @ middle
     d, reach = x.shape[1], float(np.sqrt(2.0 * half.max()))
@@ -109,11 +111,14 @@ def _fitted(
     if len(moved) == k:
         return moved
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     # Few centres easily settle in a poor local optimum, and are cheap to try again.
     tries = 8 if k <= 64 else 1
     best: Any = None
-    with _threads().limit(limits=1, user_api="openmp"):  # sums by thread would round differently
+    # Sums by thread would round differently; copies among the rows are no reason for a warning.
+    with _threads().limit(limits=1, user_api="openmp"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
         for attempt in range(tries):
             first = moved[_drawn(len(moved), k, seed + 1 + 15486557 * attempt)]
             model = KMeans(
