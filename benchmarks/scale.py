@@ -93,14 +93,15 @@ def make_store(folder: Path, layers: int, width: int, tokens: int, distinct: int
 
 
 class Watch(threading.Thread):
-    """Memory and time of this process and its children, five times a second.
+    """Time of this process and its children, five times a second; and memory, where it matters.
 
-    `cpu` is seconds on a processor by process since the start; `wanting` adds those spent waiting
-    for one that others use, so that a busy machine does not make workers look idle.
+    `cpu` is seconds on a processor since the start, without those of looking; `wanting` adds those
+    spent waiting for one that others use, so that a busy machine does not make workers look idle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, memory: bool = False) -> None:
         super().__init__(daemon=True)
+        self._memory = memory
         self.resident = self.proportional = 0
         self._times: dict[tuple[int, str], tuple[float, float]] = {}
         self._before: dict[tuple[int, str], tuple[float, float]] = {}
@@ -116,13 +117,16 @@ class Watch(threading.Thread):
         resident = proportional = 0
         for pid in [os.getpid(), *children(os.getpid())]:
             try:
-                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                    kind, _, value = line.partition(":")
-                    if kind == "Rss":
-                        resident += int(value.split()[0]) * 1024
-                    elif kind == "Pss":
-                        proportional += int(value.split()[0]) * 1024
+                if self._memory:
+                    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                        kind, _, value = line.partition(":")
+                        if kind == "Rss":
+                            resident += int(value.split()[0]) * 1024
+                        elif kind == "Pss":
+                            proportional += int(value.split()[0]) * 1024
                 for thread in Path(f"/proc/{pid}/task").iterdir():
+                    if thread.name == str(self.native_id):
+                        continue
                     run, wait, _ = (thread / "schedstat").read_text().split()
                     self._times[pid, thread.name] = int(run) / 1e9, (int(run) + int(wait)) / 1e9
             except (OSError, ValueError):
@@ -296,7 +300,7 @@ def estimate(folder: Path, options: argparse.Namespace) -> None:
                 flush=True,
             )
 
-    watch = Watch()
+    watch = Watch(memory=True)
     watch.start()
     results = rd.estimate(
         path,
