@@ -429,7 +429,11 @@ def _child(target: Target, numbers: Sequence[int], folder: Path, report: Path) -
 
 _SEARCHED = (
     "redundancy.store", "redundancy.results", "redundancy.record", "redundancy.run_folder",
-    "redundancy.report.html", "vlm.data", "vlm.plan", "vlm._images", "vlm._readers",
+    "redundancy.report.html", "redundancy.cli._app", "redundancy.run", "redundancy.probing",
+    "redundancy.planning", "redundancy.extraction", "vlm.data", "vlm.plan", "vlm._images",
+    "vlm._readers", "vlm.model", "PIL.Image", "PIL.PngImagePlugin", "PIL.JpegImagePlugin",
+    "PIL.GifImagePlugin", "PIL.BmpImagePlugin", "PIL.WebPImagePlugin", "PIL.TiffImagePlugin",
+    "PIL.PpmImagePlugin",
 )  # fmt: skip
 
 
@@ -442,7 +446,7 @@ def with_atheris(target: Target, runs: int) -> None:
     import atheris
 
     os.environ["HF_HUB_OFFLINE"] = "1"
-    with atheris.instrument_imports(include=["redundancy", "vlm", "zipfile", "json"]):
+    with atheris.instrument_imports(include=["redundancy", "vlm", "zipfile", "json", "PIL"]):
         for module in _SEARCHED:
             importlib.import_module(module)
 
@@ -464,7 +468,7 @@ def with_atheris(target: Target, runs: int) -> None:
             with contextlib.suppress(*ALLOWED):
                 target.use(data, work)
 
-        longest = target.length or 20_000
+        longest = target.length or max(20_000, *(2 * len(one) for one in seeds))
         options = [f"-runs={runs}", f"-timeout={10 * SECONDS}", "-rss_limit_mb=6000"]
         options += [f"-max_len={longest}", f"-artifact_prefix={target.name}-", f"-dict={known}"]
         atheris.Setup([sys.argv[0], *options, "-seed=1", str(corpus)], one_input)
