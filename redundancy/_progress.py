@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
+
+from redundancy.engine._chains import Chains
 
 __all__ = ["TimeLeft"]
 
@@ -49,11 +52,13 @@ class TimeLeft:
         self._first = self._began
         self._before: int | None = None
         self._done, self._total = 0, 0
-        self._queue: list[Any] = []  # steps that nobody has begun, the next one last
-        self._running: dict[Any, float] = {}  # when each was begun
+        self._steps: list[Any] = []
+        self._chains = Chains([], 1)
+        self._running: dict[Any, tuple[int, float]] = {}  # by whom, and when it was begun
         self._took: dict[Hashable, list[float]] = {}
-        self._workers = 0
+        self._first_took: dict[Hashable, list[float]] = {}
         self._kind: Callable[[Any], Hashable] = hash
+        self._planned = self._began
 
     def plan(
         self,
@@ -61,35 +66,38 @@ class TimeLeft:
         workers: int,
         kind: Callable[[Any], Hashable] = lambda step: None,
     ) -> None:
-        """Take note of the steps that are to be done, in the order in which workers take them.
+        """Take note of the steps that are to be done, and that the first are begun.
 
         Parameters
         ----------
         steps : sequence
-            Names of steps.
+            Names of steps in line; each worker goes along a part of it, as `Chains` says.
         workers : int
             How many of them are under way at a time.
         kind : callable
             Of a step; those of one kind take about as long as each other.
         """
-        self._kind, self._workers = kind, max(workers, 1)
-        self._queue = list(reversed(steps))
-        now = self._clock()
-        for _ in range(min(self._workers, len(self._queue))):
-            self._running[self._queue.pop()] = now
+        self._kind, self._steps = kind, list(steps)
+        self._chains = Chains(range(len(self._steps)), max(workers, 1))
+        self._planned = self._clock()
+        for worker in range(max(workers, 1)):
+            self._begin(worker, self._planned)
 
     def finished(self, step: Any) -> None:
         """Take note that a step of the plan is done, and that its worker has begun the next."""
+        if step not in self._running:  # not of this plan
+            return
         now = self._clock()
-        begun = self._running.pop(step, None)
-        if begun is None:  # taken out of turn, as a cluster may do
-            if step not in self._queue:
-                return
-            self._queue.remove(step)
-            begun = self._running.pop(min(self._running, key=self._running.__getitem__))
-        self._took.setdefault(self._kind(step), []).append(now - begun)
-        if self._queue:
-            self._running[self._queue.pop()] = now
+        worker, begun = self._running.pop(step)
+        # The first step of each worker pays for its start, and for the layer before the first.
+        took = self._first_took if begun == self._planned else self._took
+        took.setdefault(self._kind(step), []).append(now - begun)
+        self._begin(worker, now)
+
+    def _begin(self, worker: int, now: float) -> None:
+        index = self._chains.next(worker)
+        if index is not None:
+            self._running[self._steps[index]] = worker, now
 
     def update(self, done: int, total: int) -> None:
         """Take note that `done` of `total` steps are finished."""
@@ -101,7 +109,7 @@ class TimeLeft:
 
     def seconds(self) -> float | None:
         """Seconds from now; None until a step was finished."""
-        if self._took:
+        if self._took or self._first_took:
             return self._played()
         steps = self._done - (self._before or 0)
         if steps < 1:
@@ -114,23 +122,23 @@ class TimeLeft:
 
     def _played(self) -> float:
         """When the last worker would be done, if every step took as long as its kind does."""
-        now = self._clock()
-        usual = {kind: self._usual(took) for kind, took in self._took.items()}
+        now, usual = self._clock(), {}
+        for kind, took in {**self._first_took, **self._took}.items():
+            usual[kind] = sum(took[-_REMEMBERED:]) / len(took[-_REMEMBERED:])
         unknown = sum(usual.values()) / len(usual)
 
         def length(step: Any) -> float:
             return usual.get(self._kind(step), unknown)
 
+        chains, last = copy.deepcopy(self._chains), 0.0
         free = [
-            max(length(step) - (now - begun), _OVERDUE * length(step))
-            for step, begun in self._running.items()
+            (max(length(step) - (now - begun), _OVERDUE * length(step)), worker)
+            for step, (worker, begun) in self._running.items()
         ]
         heapq.heapify(free)
-        for step in reversed(self._queue):
-            heapq.heappush(free, heapq.heappop(free) + length(step))
-        return max(free, default=0.0)
-
-    def _usual(self, took: Sequence[float]) -> float:
-        # The first step of each worker pays for its start, and for the layer before the first.
-        counted = took[self._workers :][-_REMEMBERED:] if len(took) >= 2 * self._workers else took
-        return sum(counted) / len(counted)
+        while free:
+            last, worker = heapq.heappop(free)
+            index = chains.next(worker)
+            if index is not None:
+                heapq.heappush(free, (last + length(self._steps[index]), worker))
+        return last

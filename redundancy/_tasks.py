@@ -13,7 +13,6 @@ from estimators import InputError
 from redundancy import registry
 from redundancy._memory import workers_within, working_set
 from redundancy.engine import default_jobs
-from redundancy.engine._chains import Chains
 from redundancy.measures._spec import MeasureSpec
 from redundancy.store import ActivationStore
 
@@ -21,7 +20,6 @@ __all__ = [
     "Key",
     "Task",
     "check_threshold",
-    "in_chains",
     "in_line",
     "jobs_for",
     "jobs_within",
@@ -154,25 +152,6 @@ def in_line(tasks: Sequence[Task]) -> list[Task]:
     for task in tasks:
         places.setdefault((task.modality, task.lower, task.upper), []).append(task)
     return list(itertools.chain.from_iterable(places.values()))
-
-
-def in_chains(tasks: Sequence[Task], jobs: int) -> list[Task]:
-    """Tasks in the order in which `jobs` workers begin them, each of which goes along its chain.
-
-    Examples
-    --------
-    >>> tasks = [Task("cka", "text", i, i + 1, None, None, 0, {}, "acts") for i in range(3)]
-    >>> [one.lower for one in in_chains(tasks, 2)]
-    [0, 1, 2]
-    """
-    line, chains = in_line(tasks), Chains(range(len(tasks)), max(jobs, 1))
-    order: list[int] = []
-    for worker in itertools.cycle(range(max(jobs, 1))):
-        index = chains.next(worker)
-        if index is None:
-            return [line[index] for index in order]
-        order.append(index)
-    return []
 
 
 def parse_layers(text: str) -> list[int]:

@@ -14,7 +14,6 @@ from redundancy._memory import parse_bytes
 from redundancy._tasks import (
     Key,
     Task,
-    in_chains,
     in_line,
     jobs_for,
     jobs_within,
@@ -95,8 +94,8 @@ def estimate(
         Called with each new result, the number finished and the number in all.
     on_plan : callable, optional
         Called once before work begins: measure, modality, lower and upper layer of each result to
-        come, in the order in which they are begun, and how many are made at a time. Not called for
-        a cluster elsewhere, whose size is its own matter.
+        come, neighbours beside each other, and how many are made at a time. Not called for a
+        cluster elsewhere, whose size is its own matter.
     record : RunRecord, optional
         Carried by the returned `Results`, and written by its `save`.
     **options
@@ -145,7 +144,7 @@ def estimate(
         jobs = jobs_within(parse_bytes(memory), store, waiting, jobs)
     waiting = in_line(waiting)
     if on_plan is not None and ":" not in engine:
-        on_plan([task.key for task in in_chains(waiting, jobs)], jobs)
+        on_plan([task.key for task in waiting], jobs)
     try:
         for outcome in submit(run_task, waiting, engine=engine, jobs=jobs):
             task = waiting[outcome.index]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
@@ -75,7 +75,7 @@ def _run(
         return suspects
     finally:
         if running:  # an error, or nobody wants the rest
-            pool.shutdown(wait=True, kill_workers=True)
+            _stop(pool, running)
 
 
 def _pool(jobs: int) -> Any:
@@ -86,6 +86,15 @@ def _pool(jobs: int) -> Any:
     from joblib.executor import get_memmapping_executor
 
     return get_memmapping_executor(jobs, timeout=_IDLE, env=dict.fromkeys(THREADS, "1"))
+
+
+def _stop(pool: Any, running: Iterable[Future[Any]]) -> None:
+    """End the workers at once."""
+    # A task that loky's manager has not handed out yet would be gone when it looks for it.
+    latest = time.monotonic() + 1
+    while any(not (one.running() or one.done()) for one in running) and time.monotonic() < latest:
+        time.sleep(0.001)
+    pool.shutdown(wait=True, kill_workers=True)
 
 
 def _call_beside(

@@ -8,10 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from estimators import InputError
 from redundancy.engine import submit
+from redundancy.engine._chains import Chains
 
 
 def square(x: int) -> int:
@@ -48,6 +52,37 @@ def test_every_task_is_answered_once(jobs):
     found = list(submit(square, list(range(7)), jobs=jobs))
     assert sorted(o.index for o in found) == list(range(7))
     assert {o.index: o.answer for o in found} == {i: i * i for i in range(7)}
+
+
+@given(st.integers(0, 40), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_chains_give_every_task_once_and_keep_neighbours_together(count, workers, seed):
+    """Whoever asks when: nobody is sent away while something is left, and few chains are torn."""
+    rng = np.random.default_rng(seed)
+    chains, seen, torn, before = Chains(range(count), workers), [], 0, {}
+    while len(seen) < count:
+        worker = int(rng.integers(workers))
+        index = chains.next(worker)
+        assert index is not None
+        torn += index != before.get(worker, index - 1) + 1
+        before[worker] = index
+        seen.append(index)
+    assert sorted(seen) == list(range(count))
+    assert all(chains.next(worker) is None for worker in range(workers))
+    # Taking over half of what is left tears a chain a few times per worker, not at every task.
+    assert torn <= workers * (2 + np.log2(count + 1))
+
+
+def note_the_process(task: tuple[str, int]) -> int:
+    folder, x = task
+    Path(folder, f"{x}-{os.getpid()}").write_text("")
+    time.sleep(0.05)
+    return x
+
+
+def test_a_worker_goes_from_a_task_to_its_neighbour(tmp_path):
+    list(submit(note_the_process, [(str(tmp_path), x) for x in range(20)], jobs=2))
+    by = dict(sorted((int((n := p.name.partition("-"))[0]), n[2]) for p in tmp_path.iterdir()))
+    assert sum(by[x] == by[x + 1] for x in range(19)) >= 16
 
 
 def test_no_tasks_no_outcomes():

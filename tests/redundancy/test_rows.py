@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +15,8 @@ from redundancy import _rows
 from redundancy._memory import parse_bytes, workers_within, working_set
 from redundancy._progress import TimeLeft
 from redundancy._rows import LazyRows, blocks, take
-from redundancy._tasks import Task, in_chains
+from redundancy._tasks import Task, in_line
+from redundancy.engine._chains import Chains
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +143,20 @@ def task(measure, lower):
     return Task(measure, "text", lower, lower + 1, None, None, 0, {}, "acts")
 
 
+def begun_in_turn(line, jobs):
+    """Tasks in the order in which workers that are equally fast begin them."""
+    chains, order = Chains(range(len(line)), jobs), []
+    for worker in itertools.cycle(range(jobs)):
+        index = chains.next(worker)
+        if index is None:
+            return order
+        order.append(line[index])
+
+
 @given(st.integers(0, 20), st.integers(1, 5))
 def test_chains_hold_every_task_once_and_keep_neighbours_together(count, jobs):
     tasks = [task("cka", lower) for lower in range(count)]
-    order = [one.lower for one in in_chains(tasks, jobs)]
+    order = [one.lower for one in begun_in_turn(in_line(tasks), jobs)]
     assert sorted(order) == list(range(count))
     if count >= 2 * jobs:
         follows = sum(lower + 1 in order[i + 1 : i + 2 * jobs] for i, lower in enumerate(order))
@@ -156,7 +169,8 @@ def test_the_time_left_is_right_within_a_quarter(jobs, resumed):
     """Three measures of very different cost, a slow start, and noise; until the last few pairs."""
     rng = np.random.default_rng(0)
     cost = {"geometric": 0.2, "cka": 2.0, "informational": 9.0}
-    order = in_chains([task(name, lower) for name in cost for lower in range(32)], jobs)[resumed:]
+    line = in_line([task(name, lower) for name in cost for lower in range(32)])
+    order = begun_in_turn(line, jobs)[resumed:]
     free, ends = [3.0] * jobs, []
     for one in order:
         worker = int(np.argmin(free))
@@ -170,6 +184,68 @@ def test_the_time_left_is_right_within_a_quarter(jobs, resumed):
         if end / 4 < at < 0.85 * end:
             errors.append(abs(left.seconds() - (end - at)) / (end - at))
     assert max(errors) < 0.25
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+@pytest.mark.parametrize("resumed", [0, 12])
+@pytest.mark.parametrize("measures", [("geometric", "cka", "informational"), ("cka",)])
+def test_with_the_plan_the_time_left_is_right_within_a_quarter(jobs, resumed, measures):
+    """The same, with the plan that the engine follows, to the last tasks but one."""
+    rng = np.random.default_rng(0)
+    cost = {"geometric": 0.2, "cka": 2.0, "informational": 9.0}
+    line = in_line([task(name, lower) for name in measures for lower in range(32)])[resumed:]
+    chains, free, done = Chains(range(len(line)), jobs), [3.0] * jobs, []
+    while True:
+        worker = int(np.argmin(free))
+        index = chains.next(worker)
+        if index is None:
+            break
+        free[worker] += cost[line[index].measure] * rng.uniform(0.8, 1.2)
+        done.append((free[worker], line[index].key))
+    now = [0.0]
+    left, end, errors = TimeLeft(lambda: now[0]), max(free), []
+    left.plan([one.key for one in line], jobs, kind=lambda step: step[:2])
+    for number, (at, key) in enumerate(sorted(done)):
+        now[0] = at
+        left.finished(key)
+        # Once each worker has done one of each kind after the first, which pays for the start.
+        if end / 4 < at < 0.85 * end and number >= 2 * jobs * len(measures):
+            errors.append(abs(left.seconds() - (end - at)) / (end - at))
+    assert max(errors) < 0.25
+    assert left.seconds() == 0
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_a_plan_tells_the_end_from_the_first_round(workers):
+    """Steps that end all at once, where the rate of steps jumps."""
+    now = [0.0]
+    left = TimeLeft(lambda: now[0])
+    # Each worker has four in line.
+    left.plan(range(4 * workers), workers)
+    line = [4 * worker + turn for turn in range(4) for worker in range(workers)]
+    assert left.seconds() is None
+    for number, step in enumerate(line):
+        now[0] = 10.0 * (1 + number // workers)
+        left.finished(step)
+        if number >= workers:
+            assert left.seconds() == pytest.approx(40.0 - now[0], abs=1.1)
+    left.finished("not of this plan")
+    assert left.seconds() == 0
+
+
+def test_estimate_says_what_it_will_do(stored):
+    plans, found = [], []
+    rd.estimate(
+        stored,
+        ("geometric", "cka"),
+        modality="vision",
+        jobs=1,
+        on_plan=lambda steps, workers: plans.append((list(steps), workers)),
+        on_result=lambda result, done, total: found.append(
+            (result.measure, result.modality, *result.pair)
+        ),
+    )
+    assert plans == [(found, 1)]
 
 
 def test_no_time_left_is_told_before_anything_is_done():
