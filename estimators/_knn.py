@@ -138,6 +138,8 @@ def assemble(
 
 def duplicates(distances: Float, n: int, remedy: str) -> tuple[Diagnostic, ...]:
     """Report samples whose k-th neighbour, or first neighbour, is an exact copy."""
+    if distances[:, 0].all():
+        return ()
     swallowed = int((distances[:, -1] == 0).sum())
     copies = int((distances[:, 0] == 0).sum())
     if swallowed:

@@ -14,6 +14,7 @@ from estimators._arrays import FloatArray
 from estimators._errors import InputError
 from estimators._knn import assemble, duplicates, interval_for, prepare, saturation, ties
 from estimators._neighbours import Job, Metric, count_within, resolve_metric, search, search_many
+from estimators._psi import psi
 from estimators._types import Estimate
 
 __all__ = ["ksg_chain", "ksg_cmi", "ksg_mi", "ksg_value"]
@@ -36,14 +37,14 @@ def ksg_value(
     if variant == 1:
         found = search([x, y], k, counts=[(0,), (1,)], metric=norm, device=device)
         near_x, near_y = found.counts
-        local = digamma(near_x + 1) + digamma(near_y + 1)
+        local = psi(near_x + 1) + psi(near_y + 1)
         return float(digamma(k) + digamma(n) - local.mean()), found.distances
     found = search([x, y], k, metric=norm, device=device)
     local = np.zeros(n)
     for space in (x, y):
         radius = _farthest(space, found.indices, found.squared)
         counts = count_within([space], radius, metric=norm, closed=True)
-        local += digamma(counts)
+        local += psi(counts)
     return float(digamma(k) - 1.0 / k + digamma(n) - local.mean()), found.distances
 
 
@@ -213,7 +214,7 @@ def ksg_cmi(
     def compute(spaces: Sequence[FloatArray]) -> tuple[float, Float]:
         wanted = [(0, 2), (1, 2), (2,)]
         found = search(spaces, p.k, counts=wanted, metric=norm, device=device)
-        xz, yz, zz = (digamma(c + 1) for c in found.counts)
+        xz, yz, zz = (psi(c + 1) for c in found.counts)
         return float(digamma(p.k) - (xz + yz - zz).mean()), found.distances
 
     spaces = list(p.arrays.values())
@@ -283,7 +284,7 @@ def ksg_chain(
     out = []
     for i, found in enumerate(search_many(spaces, jobs, k, metric=norm, device=device)):
         near_x, near_y = found.counts
-        local = digamma(near_x + 1) + digamma(near_y + 1)
+        local = psi(near_x + 1) + psi(near_y + 1)
         value = float(digamma(k) + digamma(n) - local.mean())
         out.append(
             Estimate(

@@ -27,7 +27,14 @@ from estimators._arrays import (
 from estimators._knn import ties
 from estimators._linear import canonical_correlations, whitened
 from estimators._resample import block_jackknife, blocks, few_groups, t_interval
-from estimators._route import CANDIDATES, NEIGHBOUR_BRANCHES, Candidate, K
+from estimators._route import (
+    CANDIDATES,
+    FEW_DIRECTIONS,
+    NEIGHBOUR_BRANCHES,
+    Candidate,
+    K,
+    below_screen,
+)
 from estimators._sides import Side, study
 from estimators._types import Diagnostic, Estimate, Interval
 
@@ -117,7 +124,7 @@ def mutual_information(
     members, n_groups = group_codes(groups, n)
     rng = np.random.default_rng(seed)
     sides = study(a, rng), study(b, rng)
-    shape = {
+    shape: dict[str, float | bool] = {
         "rank_x": sides[0].rank,
         "rank_y": sides[1].rank,
         "dimension_x": sides[0].dimension,
@@ -153,7 +160,10 @@ def mutual_information(
         if len(local) == n and bool(np.isfinite(local).all()):
             outcomes.append(_Outcome(candidate, local))
     winner, why = _choose(outcomes)
-    found.extend(_doubts(winner, outcomes, sides, n, fold, seed))
+    unseen = below_screen(*sides, fold) if winner.candidate.name == "screened copula" else None
+    if unseen is not None:
+        shape["below_screen"] = unseen
+    found.extend(_doubts(winner, outcomes, sides, n, fold, seed, unseen))
     interval = None
     if level is not None and (n_groups or n) >= 10:
         interval = _interval(winner, sides, members, level, seed)
@@ -213,9 +223,11 @@ def _interval(
     """Interval of the branch taken, the choice itself held fixed."""
     n = len(winner.local)
     label = f" ({winner.candidate.name}, choice of branch held fixed)"
-    if sides[0].filled + sides[1].filled > 4:
+    if winner.candidate.name in FEW_DIRECTIONS:
+        label += "; of the directions kept, not of those left out"
+    elif sides[0].filled + sides[1].filled > 4:
         label += "; covers the estimator's expectation, the information is likely larger"
-    if winner.candidate.name in ("held-out CCA", "screened copula"):
+    if winner.candidate.name in FEW_DIRECTIONS:
         # Refitting thousands of directions ten times is minutes; given the held-out variates the
         # local terms are the influence function of a Gaussian information.
         terms = winner.local - winner.value
@@ -263,6 +275,7 @@ def _doubts(
     n: int,
     fold: npt.NDArray[np.bool_],
     seed: int,
+    unseen: float | None,
 ) -> list[Diagnostic]:
     """Everything that should make a reader hesitate."""
     x, y = sides
@@ -295,7 +308,7 @@ def _doubts(
             "the value is that of at most three pairs of learned nonlinear variates; the "
             "information of all coordinates can only be larger",
         )
-    if name in ("held-out CCA", "screened copula"):
+    if name in FEW_DIRECTIONS:
         wide = x.rank + y.rank > n / 4
         # Spread over all the directions it fills, the information would be missed nearly whole:
         # 16 of 228 nats at 1,024 dimensions a side and 5,000 samples.
@@ -307,8 +320,13 @@ def _doubts(
                 if wide
                 else "the samples keep close to far fewer dimensions than they have, so "
             )
-            + "the value is that of a few directions fitted on other samples; read it as 'likely "
-            "at least', and use more samples to see weaker directions",
+            + "value and interval are those of a few directions fitted on other samples; read them "
+            "as 'likely at least', and use more samples to see weaker directions"
+            + (
+                f" (correlations too weak for the screen could add up to {unseen:.2g} nats)"
+                if unseen is not None
+                else ""
+            ),
         )
     if name in NEIGHBOUR_BRANCHES and n >= 200:
         rows = [np.flatnonzero(f) for f in (fold, ~fold)]
