@@ -136,7 +136,8 @@ def below_screen(x: Side, y: Side, fold: Fold) -> float:
     takes account of correlations within the sides. Dependence without correlation is not in it.
     """
     a, b = normal_scores(x.standard), normal_scores(y.standard)
-    found, variance = [], 0.0
+    found: list[float] = []
+    variance = 0.0
     for inside in (fold, ~fold):
         rows, columns = _kept_by_screen(a[~inside], b[~inside])
         u, v = _unit_columns(a[inside]), _unit_columns(b[inside])
@@ -145,7 +146,7 @@ def below_screen(x: Side, y: Side, fold: Fold) -> float:
         count = squares.size - len(rows) * len(columns)
         found.append(0.5 * float(squares.sum() - squares[kept].sum() - count / (n - 1)))
         variance += 0.5 * _spread(u) * _spread(v) / n**2
-    return float(max(np.mean(found), 0.0) + 1.96 * math.sqrt(variance) / 2)
+    return max(0.5 * (found[0] + found[1]), 0.0) + 1.96 * math.sqrt(variance) / 2
 
 
 def _unit_columns(a: Float) -> Float:
@@ -155,9 +156,10 @@ def _unit_columns(a: Float) -> Float:
 
 def _spread(u: Float) -> float:
     """Sum of squared correlations within a side, its own bias taken off; d if there are none."""
-    n, d = u.shape
+    n, d = int(u.shape[0]), int(u.shape[1])
     gram = u.T @ u if d <= n else u @ u.T
-    return max(float(np.square(gram).sum()) - d * (d - 1) / (n - 1), float(d))
+    squares: float = np.square(gram).sum().item()
+    return max(squares - d * (d - 1) / (n - 1), float(d))
 
 
 def _leading(indices: Int, most: int) -> Int:
