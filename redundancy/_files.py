@@ -35,12 +35,14 @@ __all__ = [
     "decode_json",
     "fsync_directory",
     "held",
+    "in_use",
     "is_abandoned",
     "read_bytes",
     "read_json",
     "read_sealed",
     "sha256_file",
     "size_of",
+    "unused",
     "write_atomic",
     "write_sealed",
 ]
@@ -217,6 +219,28 @@ def held(path: Path) -> Iterator[None]:
     with path.open("rb") as handle:
         _lock(handle)
         yield
+
+
+@contextlib.contextmanager
+def in_use(path: Path) -> Iterator[None]:
+    """Tell every process that asks `unused` that one needs this file; any number may."""
+    with path.open("rb") as handle:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def unused(path: Path) -> Iterator[bool]:
+    """Whether no process needs this file, and none can begin to; False where that is not known."""
+    with path.open("rb") as handle:
+        free = False
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = True
+        yield free
 
 
 def is_abandoned(path: Path, *, min_age_s: float = 60.0) -> bool:

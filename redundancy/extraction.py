@@ -165,6 +165,7 @@ def extract(
     }
     folder = Path(out)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    ours = world_size == 1 and (fresh or not (folder / "store.json").exists())
     store = _prepare(folder, settings, resume, fresh, rank, world_size)
     try:
         # Every world_size-th row, whatever is done already: processes need not agree on that. Rows
@@ -183,7 +184,7 @@ def extract(
             for sample in samples:
                 writer.add(sample)
     except BaseException as error:
-        if world_size == 1 and not resume:  # otherwise others may be at work in it
+        if ours:  # in a group, others may be about to write
             remove_empty(folder, missing)
         if isinstance(error, VLMError):
             raise InputError(str(error)) from error

@@ -17,6 +17,7 @@ from redundancy._files import (
     TEMPORARY_PREFIX,
     fsync_directory,
     is_abandoned,
+    unused,
     write_sealed,
 )
 from redundancy._remote import AnyPath
@@ -188,9 +189,10 @@ def _remove_store(folder: Path, entries: Sequence[Path]) -> None:
 
 
 def remove_empty(folder: Path, made: Sequence[Path]) -> None:
-    """Delete a store that holds nothing, and those of the folders `made` that are empty then."""
-    with contextlib.suppress(OSError):
-        if [path.name for path in folder.iterdir()] == [MANIFEST]:
+    """Delete a store that holds nothing, if nobody writes to it; and of the folders `made` what is
+    empty then."""
+    with contextlib.suppress(OSError), unused(folder / MANIFEST) as free:
+        if free and [path.name for path in folder.iterdir()] == [MANIFEST]:
             (folder / MANIFEST).unlink()
             for path in made:
                 path.rmdir()

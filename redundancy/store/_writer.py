@@ -19,8 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import InputError
-from redundancy._files import atomic_file, held, write_sealed
-from redundancy.store._schema import Manifest, SampleRow, Sidecar, encode_row, sample_order
+from redundancy._files import atomic_file, held, in_use, write_sealed
+from redundancy.store._schema import (
+    MANIFEST,
+    Manifest,
+    SampleRow,
+    Sidecar,
+    encode_row,
+    sample_order,
+)
 from redundancy.store._statistics import STACKED, stack
 from redundancy.store._tensors import Joined, LazyArray, write_tensors
 from vlm.sample import CapturedSample
@@ -77,6 +84,7 @@ class StoreWriter:
         self._kinds: dict[str, Any] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._under_way: deque[tuple[Future[None], _Entries]] = deque()
+        self._open = contextlib.ExitStack()
         self.n_written = 0
 
     def add(self, sample: CapturedSample) -> bool:
@@ -148,6 +156,14 @@ class StoreWriter:
         return f"r{self._rank}-{self._run}-{self._sequence:06d}"
 
     def __enter__(self) -> StoreWriter:
+        try:
+            # So that no other process takes an empty store for one that failed.
+            self._open.enter_context(in_use(self._folder / MANIFEST))
+        except OSError as error:
+            raise InputError(
+                f"{self._folder} is no store any more ({error.strerror or error}); run the command "
+                "again"
+            ) from error
         return self
 
     def __exit__(
@@ -166,6 +182,7 @@ class StoreWriter:
         finally:
             if self._pool is not None:
                 self._pool.shutdown()
+            self._open.close()
 
     def _check(self, sample: CapturedSample) -> tuple[SampleRow, int]:
         name, manifest = f"sample {sample.id!r}", self._manifest

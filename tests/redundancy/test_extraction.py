@@ -193,7 +193,24 @@ def test_what_finished_nothing_leaves_nothing(tiny, tmp_path):
     with pytest.raises(InputError, match="row 0: .*image"):
         run(tiny, out, data=rows)
     assert list(tmp_path.iterdir()) == []
-    # With --resume another process may be at work in it.
+    with pytest.raises(InputError, match="row 0: .*image"):
+        run(tiny, out, data=rows, resume=True)
+    assert list(tmp_path.iterdir()) == []
+    # Where another process is at work, or an earlier one was, the store stays.
+    real = ActivationStore.create
+
+    def crowded(path, **settings):
+        store = real(path, **settings)
+        others.append(store.writer().__enter__())
+        return store
+
+    others = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ActivationStore, "create", crowded)
+        with pytest.raises(InputError, match="row 0: .*image"):
+            run(tiny, out, data=rows, resume=True)
+    assert [path.name for path in out.iterdir()] == ["store.json"]
+    others[0].__exit__(None, None, None)
     with pytest.raises(InputError, match="row 0: .*image"):
         run(tiny, out, data=rows, resume=True)
     assert [path.name for path in out.iterdir()] == ["store.json"]

@@ -212,3 +212,11 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path, create)
     assert not dead.exists()
     assert not orphan.exists()
     assert young.exists()
+
+
+def test_a_store_taken_away_is_said_before_anything_is_written(tmp_path, create):
+    writer = create(tmp_path / "acts").writer()
+    (tmp_path / "acts" / "store.json").unlink()
+    with pytest.raises(InputError, match="is no store any more"):
+        writer.__enter__()
+    assert list((tmp_path / "acts").iterdir()) == []
