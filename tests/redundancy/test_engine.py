@@ -72,19 +72,6 @@ def test_chains_give_every_task_once_and_keep_neighbours_together(count, workers
     assert torn <= workers * (2 + np.log2(count + 1))
 
 
-def note_the_process(task: tuple[str, int]) -> int:
-    folder, x = task
-    Path(folder, f"{x}-{os.getpid()}").write_text("")
-    time.sleep(0.05)
-    return x
-
-
-def test_a_worker_goes_from_a_task_to_its_neighbour(tmp_path):
-    list(submit(note_the_process, [(str(tmp_path), x) for x in range(20)], jobs=2))
-    by = dict(sorted((int((n := p.name.partition("-"))[0]), n[2]) for p in tmp_path.iterdir()))
-    assert sum(by[x] == by[x + 1] for x in range(19)) >= 16
-
-
 def test_no_tasks_no_outcomes():
     assert list(submit(square, [], jobs=2)) == []
 
@@ -122,7 +109,7 @@ def die_if_asked(task: tuple[str, int]) -> int:
     if x == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     Path(marker, f"{x}-{os.getpid()}").write_text("")
-    time.sleep(0.05)
+    time.sleep(0.2)  # long enough for a second process to start on a busy machine
     return x
 
 
