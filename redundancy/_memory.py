@@ -11,7 +11,7 @@ __all__ = ["parse_bytes", "workers_within", "working_set"]
 
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-# A process that has loaded NumPy, SciPy, scikit-learn, faiss and numba; measured 0.33 GB.
+# A process that has loaded NumPy, SciPy, scikit-learn and numba; measured 0.33 GB.
 _LIBRARIES = 400 * 10**6
 _WHOLE = 6  # copies of both layers in double precision, for measures that hold them
 

@@ -21,7 +21,6 @@ _PACKAGES = (
     "numpy",
     "scipy",
     "scikit-learn",
-    "faiss-cpu",
     "numba",
     "safetensors",
     "torch",

@@ -26,7 +26,6 @@ _NEEDED = (
     "numpy",
     "scipy",
     "scikit-learn",
-    "faiss-cpu",
     "numba",
     "safetensors",
     "msgspec",
