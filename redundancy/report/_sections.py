@@ -242,6 +242,20 @@ _PICTURES: dict[str, Callable[[Results, RunRecord], list[dict[str, Any]]]] = {
 """Measures that show more than one curve; any other measure needs no entry."""
 
 
+_COLOURS = {"redundant": "v-redundant", "needed": "v-needed", "no estimate": "v-no"}
+# Fewer rows than these keep their columns.
+_MANY = 8
+
+
+def _sizes(rows: Results) -> str:
+    """Say once how many tokens and groups stand behind every row, where that is one number."""
+    found = {(r.estimate.n, r.estimate.n_groups) for r in rows}
+    if len(found) > 1 or len(rows) < _MANY:
+        return ""
+    [(n, groups)] = found
+    return f"n = {n:,} in every row" + ("" if groups is None else f", of {groups:,} groups")
+
+
 def _table(rows: Results, spec: MeasureSpec, marks: dict[str, str]) -> dict[str, Any]:
     columns = [c for c in spec.columns if any(c.key in r.extras for r in rows)]
     decimals = decimals_for(r.estimate.value for r in rows)
@@ -262,11 +276,13 @@ def _table(rows: Results, spec: MeasureSpec, marks: dict[str, str]) -> dict[str,
                 "n": f"{r.estimate.n:,}",
                 "groups": "" if r.estimate.n_groups is None else f"{r.estimate.n_groups:,}",
                 "verdict": r.verdict or "",
+                "colour": _COLOURS.get(r.verdict or "", ""),
                 "marks": " ".join(marks_of(r, marks)),
             }
         )
     first = rows[0].estimate
     return {
+        "sizes": _sizes(rows),
         "symbol": spec.symbol,
         "columns": [c.header for c in columns],
         "level": "interval" if level is None else f"{100 * level:g}% CI",

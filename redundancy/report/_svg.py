@@ -7,6 +7,8 @@ import hashlib
 import re
 from collections import Counter
 
+from redundancy.report._paths import marks_as_paths, short_path
+
 __all__ = ["INK", "PAGE_COLOURS", "slim"]
 
 # Drawn in this colour, replaced by the page's own: one picture serves light, dark and print.
@@ -68,7 +70,8 @@ def slim(text: str, max_width: str, name: str = "") -> str:
     # Backgrounds that are not painted.
     text = re.sub(r'<path d="[^"]*" style="fill: none"/>', "", text)
     text = re.sub(r"<defs>\s*</defs>|\n\s*", "", text)
-    return _with_classes(_without_idle_groups(text))
+    text = re.sub(r'(<path\b[^>]*? ?d=")([^"]*)"', lambda m: f'{m[1]}{short_path(m[2])}"', text)
+    return _with_classes(marks_as_paths(_without_idle_groups(text), lambda t: _name(mark + t)))
 
 
 def _name(text: str) -> str:

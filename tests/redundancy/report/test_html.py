@@ -140,7 +140,8 @@ def test_numbers_carry_interval_unit_and_count(page):
 @pytest.mark.slow
 def test_sixty_layers_of_every_measure_stay_under_a_megabyte():
     page = render(run(60))
-    assert len(page.encode()) < 1_000_000
+    # A megabyte is the limit; room is left for measures to come.
+    assert len(page.encode()) < 750_000
     # What is too long to look at as it is travels packed.
     assert 'download="record.json.gz"' in page
 
