@@ -57,3 +57,57 @@ def test_every_page_is_in_the_table_of_contents():
         listed = re.search(rf"^{re.escape(stem)}$", contents, re.M)
         globbed = re.search(rf"^{re.escape(stem.partition('/')[0])}/\*$", contents, re.M)
         assert listed or globbed, stem
+
+
+def links_checker():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("check_links", DOCS / "check_links.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("link", "why"),
+    [
+        ("https://github.com/EvolvingLMMs-Lab/lmms-eval", ""),
+        ("https://arxiv.org/abs/2403.03853v2#S1", ""),
+        ("https://www.python.org/?q=a", ""),
+        ("data:text/csv;base64,AAAA", ""),
+        ("http://github.com/a/b", "not https"),
+        ("ftp://host.org/a", "not https"),
+        ("https://example.com/page", "host"),
+        ("https://docs.example/page", "host"),
+        ("https://localhost:8000/", "host"),
+        ("https://your-site.org/", "host"),
+        ("https://github", "host"),
+        ("https://-bad-.org", "host"),
+        ("https://[::1", "IPv6"),
+        ("https://github.com", "owner"),
+        ("https://github.com/your-name/redundancy", "placeholder"),
+        ("https://github.com/<owner>/redundancy", "placeholder"),
+        ("https://github.com/TODO", "placeholder"),
+        ("https://huggingface.co/user/model", "placeholder"),
+        ("https://a.org/...", "placeholder"),
+        ("https://me:secret@a.org/", "password"),
+        ("mailto:someone@a.org", "mailto"),
+    ],
+)
+def test_addresses_that_cannot_be_right_are_found_without_a_network(link, why):
+    found = links_checker().malformed(link)
+    assert bool(found) == bool(why)
+    assert why in found
+
+
+def test_links_that_lead_out_of_the_pages_are_well_formed():
+    malformed = links_checker().malformed
+    root = DOCS.parent
+    pages = [*root.glob("*.md"), root / "CITATION.cff", root / "pyproject.toml"]
+    pages += [p for p in DOCS.rglob("*.md") if "_build" not in p.parts]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        links = re.findall(
+            r"(?:\]\(|<|\"|^url: |repository-code: )(https?://[^\s)>\"]+)", text, re.M
+        )
+        assert [(link, why) for link in links if (why := malformed(link))] == [], page
