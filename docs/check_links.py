@@ -1,4 +1,4 @@
-"""Check every link of the built site: within it, that page and anchor are there; of others the form.
+"""Check every link of the built site: within it page and anchor are there; of others the form.
 
 Nothing is fetched.
 
