@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
 from tests.vlm import tiny
-from vlm.model import decoder_layers, vision_token_ids
+from vlm.model import decoder_layers
 from vlm.plan import SkipPlan
 from vlm.skip import skipping
 
@@ -25,18 +24,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tiny")
 
 
-def _words(live: Any, inputs: dict[str, Any], n: int = 6) -> list[list[int]]:
-    out = live.generate(
-        **inputs,
-        do_sample=False,
-        max_new_tokens=n,
-        suppress_tokens=list(vision_token_ids(live)),
-        pad_token_id=tiny.PAD,
-        eos_token_id=None,
-    )
-    return out.tolist()  # type: ignore[no-any-return]
-
-
 @pytest.mark.parametrize("in_place", [False, True], ids=["wrapped", "in place"])
 @pytest.mark.parametrize("model_type", ["llava", "qwen2_5_vl"])
 @torch.no_grad()
@@ -47,7 +34,7 @@ def test_compiled_code_sees_the_plan_come_and_go(
     inputs = tiny.batch(live, [1, 2])
     plain = live(**inputs).logits
     with skipping(live, PLAN):
-        expected, words = live(**inputs).logits, _words(live, inputs)
+        expected, words = live(**inputs).logits, tiny.words(live, inputs)
     torch._dynamo.reset()
     compiled = live
     if in_place:
@@ -58,7 +45,7 @@ def test_compiled_code_sees_the_plan_come_and_go(
     torch.testing.assert_close(compiled(**inputs).logits, plain)
     with skipping(compiled, PLAN):
         torch.testing.assert_close(compiled(**inputs).logits, expected)
-        assert _words(compiled, inputs) == words
+        assert tiny.words(compiled, inputs) == words
     torch.testing.assert_close(compiled(**inputs).logits, plain)
 
 
@@ -68,9 +55,9 @@ def test_compiled_code_sees_the_plan_come_and_go(
 def test_inductor_gives_the_same_and_stops_compiling(folder: Path, model_type: str) -> None:
     live = tiny.build(model_type, folder)
     inputs = tiny.batch(live, [1, 2])
-    plain, plain_words = live(**inputs).logits, _words(live, inputs, 16)
+    plain, plain_words = live(**inputs).logits, tiny.words(live, inputs, 16)
     with skipping(live, PLAN):
-        expected, words = live(**inputs).logits, _words(live, inputs, 16)
+        expected, words = live(**inputs).logits, tiny.words(live, inputs, 16)
     torch._dynamo.reset()
     counters.clear()
     # So that generate, too, calls what was compiled.
@@ -80,10 +67,10 @@ def test_inductor_gives_the_same_and_stops_compiling(folder: Path, model_type: s
     made = []
     for _ in range(4):
         with skipping(live, PLAN):
-            assert _words(live, inputs, 16) == words
+            assert tiny.words(live, inputs, 16) == words
         made.append(counters["stats"]["unique_graphs"])
     # Lengths are numbers in the first code, and variables in the second.
     assert made[0] > 0
     assert made[1] == made[2] == made[3]
     torch.testing.assert_close(live(**inputs).logits, plain, atol=1e-4, rtol=0)
-    assert _words(live, inputs, 16) == plain_words
+    assert tiny.words(live, inputs, 16) == plain_words

@@ -1,21 +1,18 @@
-"""Plans among caches, threads, dtypes, devices and the library's own conveniences."""
+"""Plans among threads, dtypes, devices and the library's own conveniences."""
 
 from __future__ import annotations
 
-import itertools
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import CompileConfig, DynamicCache
 
 from tests.vlm import reference, tiny
 from tests.vlm.capturing import N_LAYERS, SIDE, save_tiny_llava
 from vlm._errors import VLMError
-from vlm.cache import CompactLayer, cache_bytes
-from vlm.model import decoder_layers, language_model, vision_mask, vision_token_ids
+from vlm.model import decoder_layers, language_model, vision_mask
 from vlm.plan import SkipPlan
 from vlm.skip import skipping
 
@@ -33,27 +30,6 @@ def live(folder: Path) -> Any:
     return tiny.build("llava", folder)
 
 
-def _words(live: Any, inputs: dict[str, Any], n: int = 6, **options: Any) -> list[list[int]]:
-    out = live.generate(
-        **inputs,
-        do_sample=False,
-        max_new_tokens=n,
-        suppress_tokens=list(vision_token_ids(live)),
-        pad_token_id=tiny.PAD,
-        eos_token_id=None,
-        **options,
-    )
-    return out.tolist()  # type: ignore[no-any-return]
-
-
-def _expected(live: Any, inputs: dict[str, Any], plan: SkipPlan, **options: Any) -> torch.Tensor:
-    """Logits of the masked reference."""
-    prompt = inputs["input_ids"].shape[1]
-    token = vision_token_ids(live)[0]
-    with torch.no_grad(), reference.masked(live, decoder_layers(live), plan, token, prompt):
-        return live(**inputs, use_cache=False, **options).logits  # type: ignore[no-any-return]
-
-
 # One plan at a time, on as many models and threads as one likes.
 
 
@@ -68,18 +44,18 @@ def test_contexts_do_not_nest_on_one_model(live: Any, folder: Path) -> None:
     inputs = tiny.batch(live, [1])
     with torch.no_grad(), skipping(live, LATE), skipping(other, PLAN):
         mine, theirs = live(**inputs).logits, other(**inputs).logits
-    torch.testing.assert_close(mine, _expected(live, inputs, LATE), atol=1e-4, rtol=0)
-    torch.testing.assert_close(theirs, _expected(other, inputs, PLAN), atol=1e-4, rtol=0)
+    torch.testing.assert_close(mine, tiny.expected(live, inputs, LATE), atol=1e-4, rtol=0)
+    torch.testing.assert_close(theirs, tiny.expected(other, inputs, PLAN), atol=1e-4, rtol=0)
 
 
 def test_threads_share_a_plan(live: Any) -> None:
     prompts = [tiny.batch(live, [1 + number % 3], seed=number) for number in range(4)]
     found: dict[int, list[list[int]]] = {}
     with skipping(live, PLAN):
-        alone = [_words(live, inputs) for inputs in prompts]
+        alone = [tiny.words(live, inputs) for inputs in prompts]
 
         def run(number: int) -> None:
-            found[number] = _words(live, prompts[number])
+            found[number] = tiny.words(live, prompts[number])
 
         threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
         for thread in threads:
@@ -87,208 +63,6 @@ def test_threads_share_a_plan(live: Any) -> None:
         for thread in threads:
             thread.join()
     assert [found[number] for number in range(4)] == alone
-
-
-# Caches.
-
-
-@pytest.mark.parametrize("cuts", [(1,), (1, 10), (1, 5, 10, 12), (3, 11)])
-@torch.no_grad()
-def test_a_prompt_may_come_in_pieces(live: Any, cuts: tuple[int, ...]) -> None:
-    inputs = tiny.batch(live, [1], text=[7])
-    ids = inputs["input_ids"]
-    expected = _expected(live, inputs, PLAN)
-    features = torch.cat(list(live.get_image_features(inputs["pixel_values"]).pooler_output))
-    vision = vision_mask(live, ids)
-    embeds = live.get_input_embeddings()(ids)
-    embeds[vision] = features
-    bounds = (0, *cuts, ids.shape[1])
-    cache = None
-    found = []
-    for start, stop in itertools.pairwise(bounds):
-        piece = slice(start, stop)
-        with skipping(live, PLAN, vision_mask=vision[:, piece]):
-            out = live(inputs_embeds=embeds[:, piece], past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
-        found.append(out.logits)
-    torch.testing.assert_close(torch.cat(found, dim=1), expected, atol=1e-4, rtol=0)
-    assert cache.layers[0].keys is None
-    assert cache.layers[3].keys.shape[-2] == 7
-
-
-@torch.no_grad()
-def test_generate_takes_a_cache_of_its_own_plan_further(live: Any) -> None:
-    inputs = tiny.batch(live, [2])
-    ids = inputs["input_ids"]
-    with skipping(live, PLAN):
-        whole = _words(live, inputs, 8)
-        cache = DynamicCache()
-        half = live.generate(
-            **inputs,
-            past_key_values=cache,
-            do_sample=False,
-            max_new_tokens=4,
-            suppress_tokens=list(vision_token_ids(live)),
-            pad_token_id=tiny.PAD,
-            eos_token_id=None,
-        )
-        later = {"input_ids": half, "attention_mask": torch.ones_like(half)}
-        assert _words(live, later, 4, past_key_values=cache) == whole
-    assert cache.get_seq_length() == ids.shape[1] + 7
-
-
-def _offloading() -> DynamicCache:
-    cache = DynamicCache()
-    cache.offloading = True
-    return cache
-
-
-REFUSED_CACHES: dict[str, tuple[dict[str, Any], str]] = {
-    "by name": ({"cache_implementation": "static"}, "StaticCache"),
-    "offloaded": ({"cache_implementation": "offloaded_static"}, "offloading StaticCache"),
-    "for compiling": (
-        {"cache_implementation": "static", "compile_config": CompileConfig(backend="eager")},
-        "StaticCache",
-    ),
-    "quantised": (
-        {"cache_implementation": "quantized", "cache_config": {"backend": "fp8"}},
-        "QuantizedCache",
-    ),
-    "offloading": ({"past_key_values": _offloading()}, "offloading DynamicCache"),
-}
-
-
-@pytest.mark.parametrize("how", [*REFUSED_CACHES, "by the model's own settings"])
-@torch.no_grad()
-def test_caches_that_plans_do_not_know_are_refused_before_any_block_runs(
-    live: Any, how: str
-) -> None:
-    inputs = tiny.batch(live, [1])
-    options, kind = REFUSED_CACHES.get(how, ({}, "StaticCache"))
-    plain, worked = _words(live, inputs), []
-    with skipping(live, LATE):
-        expected = _words(live, inputs)
-    # The library encodes images before it calls the model, so the tower may have worked.
-    first = decoder_layers(live)[0]
-    handle = first.register_forward_pre_hook(lambda *_: worked.append(True))
-    if not options:
-        live.generation_config.cache_implementation = "static"
-    with (
-        skipping(live, LATE),
-        pytest.raises(VLMError, match=f"plans work with DynamicCache, not with an? {kind};"),
-    ):
-        _words(live, inputs, **options)
-    live.generation_config.cache_implementation = None
-    handle.remove()
-    assert not worked
-    assert _words(live, inputs) == plain
-    with skipping(live, LATE):
-        assert _words(live, inputs) == expected
-
-
-@torch.no_grad()
-def test_a_cache_stays_with_its_plan(live: Any) -> None:
-    inputs = tiny.batch(live, [1])
-    word = torch.tensor([[5]])
-    outside = live(**inputs).past_key_values
-    with skipping(live, LATE):
-        with pytest.raises(VLMError, match="the cache was filled without this plan"):
-            live(input_ids=word, past_key_values=outside)
-        inside = live(**inputs).past_key_values
-        live(input_ids=word, past_key_values=inside)
-    with pytest.raises(VLMError, match="filled under a skip plan and is used without it"):
-        live(input_ids=word, past_key_values=inside)
-    with (
-        skipping(live, SkipPlan(6, vision_entry=3)),
-        pytest.raises(VLMError, match="the cache was filled without this plan"),
-    ):
-        live(input_ids=word, past_key_values=inside)
-
-
-@torch.no_grad()
-def test_rows_of_a_compact_cache_are_kept_apart(live: Any) -> None:
-    """Rows of different lengths, cropped, chosen and repeated, go on as each would alone."""
-    inputs = tiny.batch(live, [1, 3])
-    with skipping(live, LATE):
-        cache = live(**inputs).past_key_values
-        words = torch.tensor([[5, 6, 7], [8, 9, 10]])
-        mask = torch.cat([inputs["attention_mask"], torch.ones(2, 3, dtype=torch.long)], dim=1)
-
-        def go_on(cache: Any, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            where = (mask.cumsum(-1) - 1)[:, -words.shape[1] :]
-            return live(  # type: ignore[no-any-return]
-                input_ids=words, attention_mask=mask, position_ids=where, past_key_values=cache
-            ).logits
-
-        whole = go_on(cache, words, mask)
-        cache.crop(-2)
-        assert cache.get_seq_length() == mask.shape[1] - 2
-        assert isinstance(cache.layers[0], CompactLayer)
-        again = go_on(cache, words[:, 1:], mask)
-        torch.testing.assert_close(again, whole[:, 1:], atol=1e-5, rtol=0)
-        cache.crop(-3)
-        cache.batch_select_indices(torch.tensor([1]))
-        cache.batch_repeat_interleave(2)
-        cache.reorder_cache(torch.tensor([1, 0]))
-        again = go_on(cache, words[[1, 1]], mask[[1, 1]])
-        torch.testing.assert_close(again, whole[[1, 1]], atol=1e-5, rtol=0)
-        with pytest.raises(ValueError, match="negative"):
-            cache.crop(3)
-        cache.reset()
-        assert cache.get_seq_length() == 0
-        assert cache_bytes(cache) == 0
-
-
-@torch.no_grad()
-def test_a_layer_with_a_window_forgets_what_it_will_not_look_at(folder: Path) -> None:
-    gemma = tiny.build("gemma3", folder)
-    window = gemma.config.text_config.sliding_window
-    inputs = tiny.batch(gemma, [2], text=[20])
-    n = inputs["input_ids"].shape[1]
-    with skipping(gemma, PLAN):
-        cache = gemma(**inputs).past_key_values
-        for number, layer in enumerate(cache.layers):
-            assert layer.get_seq_length() == n
-            if not PLAN.runs(number):
-                assert layer.keys is None
-            elif gemma.config.text_config.layer_types[number] == "sliding_attention":
-                assert layer.keys.shape[-2] == window - 1
-            else:
-                assert layer.keys.shape[-2] == 20 + PLAN.active_vision(number) * 18
-        with pytest.raises(RuntimeError, match="activate_past_recording"):
-            cache.crop(-1)
-        words = _words(gemma, inputs)
-        assert _words(gemma, inputs, prompt_lookup_num_tokens=3) == words
-
-
-@pytest.mark.parametrize("images", [[1], [1, 2]])
-@torch.no_grad()
-def test_windows_in_the_decoder_of_another_family(images: list[int]) -> None:
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    from vlm import families
-
-    data = families.load("llava")
-    assert data is not None
-    decoder = {**data.tiny["text_config"], "model_type": "mistral", "sliding_window": 6}
-    config = AutoConfig.for_model("llava", **{**data.tiny, "text_config": decoder})
-    torch.manual_seed(0)
-    live = AutoModelForImageTextToText.from_config(config).eval()
-    inputs = tiny.batch(live, images)
-    real = inputs["attention_mask"].bool()
-    with skipping(live, LATE):
-        out, words = live(**inputs), _words(live, inputs)
-    torch.testing.assert_close(
-        out.logits[real], _expected(live, inputs, LATE)[real], atol=1e-4, rtol=0
-    )
-    token, prompt = vision_token_ids(live)[0], real.shape[1]
-    with reference.masked(live, decoder_layers(live), LATE, token, prompt):
-        assert _words(live, inputs, use_cache=False) == words
-    assert max(layer.keys.shape[-2] for layer in out.past_key_values.layers) == 5
-    with skipping(live, LATE):
-        everything = DynamicCache()  # made without a config, it knows of no windows
-        assert _words(live, inputs, past_key_values=everything) == words
-    assert everything.layers[-1].keys.shape[-2] == prompt + 5
 
 
 # Embeddings instead of tokens.
@@ -306,11 +80,11 @@ def test_embeddings_need_a_mask_that_tells_vision_from_text(live: Any) -> None:
         with pytest.raises(VLMError, match="inputs_embeds do not tell vision from text"):
             live(**given)
         expected = live(**inputs).logits
-        words = _words(live, inputs, num_beams=2)
+        words = tiny.words(live, inputs, num_beams=2)
     with skipping(live, PLAN, vision_mask=vision):
         torch.testing.assert_close(live(**given).logits, expected)
         n = inputs["input_ids"].shape[1]
-        assert _words(live, given, num_beams=2) == [row[n:] for row in words]
+        assert tiny.words(live, given, num_beams=2) == [row[n:] for row in words]
     with (
         skipping(live, PLAN, vision_mask=vision[:, 1:]),
         pytest.raises(VLMError, match="vision_mask has shape"),
@@ -389,11 +163,13 @@ def test_eager_attention_gives_the_same(folder: Path, model_type: str) -> None:
     inputs = tiny.batch(live, [1, 2])
     real = inputs["attention_mask"].bool()
     with skipping(live, PLAN):
-        got, words = live(**inputs).logits, _words(live, inputs)
-    torch.testing.assert_close(got[real], _expected(live, inputs, PLAN)[real], atol=1e-4, rtol=0)
+        got, words = live(**inputs).logits, tiny.words(live, inputs)
+    torch.testing.assert_close(
+        got[real], tiny.expected(live, inputs, PLAN)[real], atol=1e-4, rtol=0
+    )
     live = tiny.build(model_type, folder)
     with skipping(live, PLAN):
-        assert _words(live, inputs) == words
+        assert tiny.words(live, inputs) == words
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -405,9 +181,9 @@ def test_half_precision_stays_half_precision(folder: Path, dtype: torch.dtype) -
     real = inputs["attention_mask"].bool()
     with skipping(live, PLAN):
         out = live(**inputs)
-        assert len(_words(live, inputs)[0]) == real.shape[1] + 6
+        assert len(tiny.words(live, inputs)[0]) == real.shape[1] + 6
     assert out.logits.dtype == out.past_key_values.layers[3].keys.dtype == dtype
-    expected = _expected(live, inputs, PLAN)[real]
+    expected = tiny.expected(live, inputs, PLAN)[real]
     torch.testing.assert_close(out.logits[real], expected, atol=0.05, rtol=0.05)
 
 
@@ -420,7 +196,7 @@ def test_weights_may_lie_on_disk_and_a_dropped_layer_is_never_loaded(
     live = tiny.build("llava", folder)
     inputs = tiny.batch(live, [1, 2])
     with skipping(live, PLAN):
-        expected, words = live(**inputs).logits, _words(live, inputs)
+        expected, words = live(**inputs).logits, tiny.words(live, inputs)
     disk_offload(live, tmp_path / "offload")
     forwards = [layer.forward for layer in decoder_layers(live)]
     loaded: set[int] = set()
@@ -434,7 +210,7 @@ def test_weights_may_lie_on_disk_and_a_dropped_layer_is_never_loaded(
         hook.pre_forward = spy
     with skipping(live, PLAN):
         torch.testing.assert_close(live(**inputs).logits, expected)
-        assert _words(live, inputs) == words
+        assert tiny.words(live, inputs) == words
     assert [layer.forward for layer in decoder_layers(live)] == forwards
     assert loaded == {number for number in range(6) if PLAN.runs(number)}
 

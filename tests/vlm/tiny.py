@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from tests.vlm import reference
 from vlm import families, model
+from vlm.plan import SkipPlan
 
 PAD = 0
 
@@ -79,6 +81,28 @@ def batch(
     if family.token_types:
         inputs[family.token_types] = (ids == placeholder).long()
     return inputs
+
+
+def words(live: Any, inputs: dict[str, Any], n: int = 6, **options: Any) -> list[list[int]]:
+    """Prompt and greedy words, none of them a placeholder."""
+    out = live.generate(
+        **inputs,
+        do_sample=False,
+        max_new_tokens=n,
+        suppress_tokens=list(model.vision_token_ids(live)),
+        pad_token_id=PAD,
+        eos_token_id=None,
+        **options,
+    )
+    return out.tolist()  # type: ignore[no-any-return]
+
+
+def expected(live: Any, inputs: dict[str, Any], plan: SkipPlan, **options: Any) -> torch.Tensor:
+    """Logits of the masked reference."""
+    prompt = inputs["input_ids"].shape[1]
+    token = model.vision_token_ids(live)[0]
+    with torch.no_grad(), reference.masked(live, model.decoder_layers(live), plan, token, prompt):
+        return live(**inputs, use_cache=False, **options).logits  # type: ignore[no-any-return]
 
 
 def processor(model_type: str) -> Any:
