@@ -51,6 +51,13 @@ def _known_seed(value: int) -> int:
     return value
 
 
+def known_jobs(value: int | None) -> int | None:
+    """Refuse what no machine has: plans of the work grow with the number of workers."""
+    if value is not None and not 1 <= value <= 10_000:
+        raise typer.BadParameter(f"jobs is {value}; it is not between 1 and 10,000")
+    return value
+
+
 Seed = Annotated[
     int, typer.Option("--seed", help="Seed of everything random.", callback=_known_seed)
 ]
@@ -60,7 +67,13 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with 3 if a pair has no trustworthy estimate.")
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", "-j", help="Worker processes; chosen by size if not given.")
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        help="Worker processes; chosen by size if not given.",
+        callback=known_jobs,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no chatter.")]
 Unit = Annotated[

@@ -31,6 +31,7 @@ from redundancy.cli._common import (
     Resume,
     Seed,
     Strict,
+    known_jobs,
     print_json,
     progress,
     show,
@@ -64,7 +65,10 @@ def command(
     ci: CI = 0.95,
     seed: Seed = 0,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", help="Layers at a time; 2 if states are large.")
+        int | None,
+        typer.Option(
+            "--jobs", "-j", help="Layers at a time; 2 if states are large.", callback=known_jobs
+        ),
     ] = None,
     out: Out = None,
     resume: Resume = False,

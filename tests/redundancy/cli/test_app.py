@@ -134,6 +134,14 @@ def test_seeds_are_those_that_every_library_takes(words, seed):
     assert f"{seed} is not between 0 and 4294967295" in done.stderr
 
 
+@pytest.mark.parametrize("jobs", ["0", "-1", "99999999999999999999"])
+@pytest.mark.parametrize("words", [["estimate", "acts"], ["probe", "acts"]])
+def test_no_more_workers_than_any_machine_has(words, jobs):
+    done = run(*words, "-j", jobs)
+    assert done.exit_code == 2
+    assert f"jobs is {jobs}" in done.stderr
+
+
 def test_report_of_nothing_is_refused(tmp_path):
     done = run("report", tmp_path)
     assert done.exit_code == 2
