@@ -13,7 +13,7 @@ from redundancy.engine._chains import Chains
 __all__ = ["TimeLeft"]
 
 _START = 2
-_REMEMBERED = 16  # durations of one kind that count: a machine gets busier and quieter
+_REMEMBERED = 8  # durations of one kind that count: a machine gets busier and quieter
 _OVERDUE = 0.1  # of a step's usual time, for one that has taken longer than that
 
 
