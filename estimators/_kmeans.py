@@ -138,9 +138,8 @@ def _threads() -> Any:
 
 def _drawn(n: int, count: int, seed: int) -> npt.NDArray[np.int64]:
     """The first `count` of a random order of 0..n - 1, as faiss draws it from the same seed."""
-    bits = np.random.MT19937()
-    bits._legacy_seeding(seed % 2**32)
-    raw = bits.random_raw(count)
+    # Of NumPy's generators this one promises the same stream for ever.
+    raw = np.random.RandomState(seed % 2**32).randint(0, 2**32, size=count, dtype=np.uint32)
     order: dict[int, int] = {}
     out = np.empty(count, dtype=np.int64)
     for i in range(count):

@@ -143,6 +143,7 @@ def estimate(
     if memory is not None:
         jobs = jobs_within(parse_bytes(memory), store, waiting, jobs)
     waiting = in_line(waiting)
+    jobs = min(jobs, max(len(waiting), 1))
     if on_plan is not None and ":" not in engine:
         on_plan([task.key for task in waiting], jobs)
     try:
