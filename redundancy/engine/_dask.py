@@ -22,6 +22,14 @@ _QUIET = {
     "distributed.admin.tick.interval": "1s",
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.diagnostics.nvml": False,
+    # Dask would also have workers give memory back to the system at once (MALLOC_TRIM_THRESHOLD_),
+    # and arrays of some megabytes come and go all the time: page faults took a tenth of the work.
+    "distributed.nanny.pre-spawn-environ": {
+        "OMP_NUM_THREADS": 1,
+        "MKL_NUM_THREADS": 1,
+        "OPENBLAS_NUM_THREADS": 1,
+        "MALLOC_ARENA_MAX": 1,
+    },
 }
 
 
